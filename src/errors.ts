@@ -1,0 +1,95 @@
+/**
+ * The one table of errors. A key names the class (`unknownParameter` → `UnknownParameterError`) and the code
+ * (`RXGRAD_UNKNOWN_PARAMETER`); the disposition says what a caller does: `skip` the event, `retry` the call, `stop`.
+ */
+const table = {
+  notFinite: ['skip', 422, '{where}: expected finite gradients, got NaN or Infinity in {parameters}'],
+  unknownParameter: ['skip', 422, '{where}: expected parameters of the model ({expected}), got "{parameter}"'],
+  wrongShape: ['skip', 422, '{where}: expected "{parameter}" with dims [{expected}], got [{got}]'],
+  wrongType: ['skip', 422, '{where}: expected "{parameter}" as {expected}, got {got}'],
+  emptyBatch: ['skip', 422, '{where}: expected at least one tensor in a gradient batch, got none'],
+  undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
+  duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
+  repeatedEpoch: ['skip', 409, '{where}: expected an epoch above {expected}, got {got}'],
+  missingMetric: ['skip', 422, '{where}: expected a finite value of metric "{metric}", got {got}'],
+
+  tooManyRejections: ['stop', 500, '{count} events in a row were rejected; the last one: {last}. Fix the producer, then start again'],
+  invalidOption: ['stop', 400, '{option}: expected {expected}, got {got}'],
+  weightsNeeded: ['stop', 400, 'Gradients behind addDecayedWeights({decay}) can be read only with the weights at hand: use addDecayedWeights({decay}, params)'],
+  parametersInUse: ['stop', 409, 'Expected one scan over these Parameters at a time, got a second subscription: unsubscribe the first, or give each its own Parameters'],
+  readerTimeout: ['stop', 500, 'Expected every reader to let go of version {version} within {timeoutMs} ms, but one still holds it: did its thread die?'],
+  outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
+  parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
+
+  invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],
+  unsupportedModel: ['stop', 422, '{model}: {problem}. {advice}'],
+  invalidFeed: ['stop', 400, '{model}: expected input "{input}" {expected}, got {got}'],
+  sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
+
+  transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],
+  transportInterrupted: ['retry', 503, '{transport}: {problem}. {advice}'],
+  unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
+  offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
+  oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
+
+  unsupportedRuntime: ['stop', 500, 'rxgrad needs Node.js {expected} or later (shared WebAssembly memory as tensors), got {got}. Install a newer one, or run it through the npm package "node"'],
+  unknownPipeline: ['stop', 404, 'Expected a pipeline name ({expected}) or a module file, got "{got}"'],
+} as const satisfies Record<string, readonly [Disposition, number, string]>;
+
+/** What a caller should do: leave the event out, try again, or stop the pipeline. Not retryable unless said so. */
+export type Disposition = 'retry' | 'skip' | 'stop';
+type Table = typeof table;
+export type ErrorKey = keyof Table;
+/** The keys whose events are left out: the reasons that a {@link Rejection} can carry. */
+export type RejectionReason = { [K in ErrorKey]: Table[K][0] extends 'skip' ? K : never }[ErrorKey];
+type Placeholders<T extends string> = T extends `${string}{${infer P}}${infer Rest}` ? P | Placeholders<Rest> : never;
+export type ErrorDetails<K extends ErrorKey> = { readonly [P in Placeholders<Table[K][2]>]: string | number };
+
+const brand = Symbol.for('rxgrad.error');
+
+/** Is thrown (or carried by a rejection) wherever rxgrad finds something other than what it expects. */
+export class RxgradError<K extends ErrorKey = ErrorKey> extends Error {
+  readonly key: K;
+  readonly code: string;
+  readonly disposition: Disposition;
+  readonly status: number;
+  readonly details: Readonly<Record<string, string | number>>;
+
+  constructor(key: K, details: ErrorDetails<K>, options?: ErrorOptions) {
+    const [disposition, status, template] = table[key];
+    const values: Readonly<Record<string, string | number>> = details;
+    super(template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)), options);
+    this.key = key;
+    this.code = codeOf(key);
+    this.disposition = disposition;
+    this.status = status;
+    this.details = values;
+    Object.defineProperty(this, 'name', { value: nameOf(key), enumerable: false });
+    Object.defineProperty(this, brand, { value: true });
+  }
+
+  toJSON(): { code: string; message: string; details: Readonly<Record<string, string | number>> } {
+    return { code: this.code, message: this.message, details: this.details };
+  }
+}
+
+/** Tells whether anything at all is an error of rxgrad, also one of another copy of the package. */
+export function isRxgradError(value: unknown): value is RxgradError {
+  return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[brand] === true;
+}
+
+/** Lists every error as the documentation shows it. */
+export function errorCatalogue(): { key: ErrorKey; name: string; code: string; disposition: Disposition; status: number; message: string }[] {
+  return (Object.keys(table) as ErrorKey[]).map((key) => {
+    const [disposition, status, message] = table[key];
+    return { key, name: nameOf(key), code: codeOf(key), disposition, status, message };
+  });
+}
+
+function codeOf(key: string): string {
+  return `RXGRAD_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+function nameOf(key: string): string {
+  return `${key.charAt(0).toUpperCase()}${key.slice(1)}Error`;
+}
