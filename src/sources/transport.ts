@@ -1,9 +1,6 @@
-/** A place in the log: the record at `offset` of a topic's partition. */
-export interface Position {
-  readonly topic: string;
-  readonly partition: number;
-  readonly offset: number;
-}
+import type { Position } from '../events.ts';
+
+export type { Position };
 
 export type HeaderValue = string | Uint8Array;
 

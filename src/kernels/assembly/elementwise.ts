@@ -1,0 +1,41 @@
+import { end, load, store, wholeVectorsEnd } from './lanes';
+
+/** g ← g · factor */
+export function scale(g: usize, length: i32, factor: f32): void {
+  const s = f32x4.splat(factor);
+  const vectors = wholeVectorsEnd(g, length);
+  const last = end(g, length);
+  for (; g < vectors; g += 16) store(g, f32x4.mul(load(g, false), s), false);
+  for (; g < last; g += 4) store(g, f32x4.mul(load(g, true), s), true);
+}
+
+// @ts-ignore: AssemblyScript decorator
+@inline
+function clipAt(g: usize, low: v128, high: v128, single: bool): void {
+  store(g, f32x4.pmin(f32x4.pmax(load(g, single), low), high), single);
+}
+
+/** g ← min(max(g, −limit), limit) */
+export function clip(g: usize, length: i32, limit: f32): void {
+  const low = f32x4.splat(-limit);
+  const high = f32x4.splat(limit);
+  const vectors = wholeVectorsEnd(g, length);
+  const last = end(g, length);
+  for (; g < vectors; g += 16) clipAt(g, low, high, false);
+  for (; g < last; g += 4) clipAt(g, low, high, true);
+}
+
+// @ts-ignore: AssemblyScript decorator
+@inline
+function addDecayAt(g: usize, w: usize, decay: v128, single: bool): void {
+  store(g, f32x4.add(load(g, single), f32x4.mul(decay, load(w, single))), single);
+}
+
+/** g ← g + decay · w */
+export function addDecay(g: usize, w: usize, length: i32, decay: f32): void {
+  const d = f32x4.splat(decay);
+  const vectors = wholeVectorsEnd(g, length);
+  const last = end(g, length);
+  for (; g < vectors; g += 16, w += 16) addDecayAt(g, w, d, false);
+  for (; g < last; g += 4, w += 4) addDecayAt(g, w, d, true);
+}

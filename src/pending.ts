@@ -1,0 +1,116 @@
+import { RxgradError } from './errors.ts';
+import { Arena } from './kernels/arena.ts';
+import { copyAndSquare, copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
+
+/** Weights by name, as an operation may need them. */
+export interface WeightsByName {
+  get(name: string): { readonly data: Float32Array };
+}
+
+/** What a stage asks to be done to a batch's gradients. */
+export type Operation =
+  | { readonly op: 'clipByGlobalNorm'; readonly maxNorm: number }
+  | { readonly op: 'clipByValue'; readonly limit: number }
+  | { readonly op: 'addDecayedWeights'; readonly decay: number; readonly params: WeightsByName | null };
+
+/** Operations in reverse order of asking. Stages share the links, so a chain can be recognised by identity. */
+export interface Pending {
+  readonly operation: Operation;
+  readonly previous: Pending | null;
+}
+
+/** One tensor of a batch: `length` float32 elements at byte `begin` of the payload. `dims` is null where nobody gave them. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly dims: readonly number[] | null;
+  readonly dtype: 'F32';
+  readonly begin: number;
+  readonly length: number;
+}
+
+/** How a payload is cut into tensors. Batches of the same form share one object, so work on it can be kept by identity. */
+export interface TensorLayout {
+  readonly tensors: readonly TensorSpec[];
+  readonly byteLength: number;
+}
+
+/** The operations in the order in which they were asked for. */
+export function operationsOf(pending: Pending | null): Operation[] {
+  const operations: Operation[] = [];
+  for (let link = pending; link; link = link.previous) operations.push(link.operation);
+  return operations.reverse();
+}
+
+/** The factor that clipping by global norm applies (optax: unchanged below the limit, else g / norm · limit), in float32. */
+export function clipFactor(norm: number, maxNorm: number): number {
+  return norm < maxNorm ? 1 : Math.fround(maxNorm / norm);
+}
+
+/**
+ * Does one operation on gradients that lie at `gradients` of the kernels' memory, laid out as `layout` says.
+ * `weightsAt` gives the address of a tensor's weights in the same memory.
+ */
+export function runOperation(
+  kernels: Kernels,
+  operation: Operation,
+  gradients: number,
+  layout: TensorLayout,
+  weightsAt: (tensor: TensorSpec) => number,
+): void {
+  const length = layout.byteLength >> 2;
+  switch (operation.op) {
+    case 'clipByGlobalNorm': {
+      const factor = clipFactor(Math.sqrt(sumOfSquares(kernels, gradients, length)), operation.maxNorm);
+      if (factor !== 1) kernels.scale(gradients, length, factor);
+      return;
+    }
+    case 'clipByValue':
+      kernels.clip(gradients, length, operation.limit);
+      return;
+    case 'addDecayedWeights':
+      if (operation.decay === 0) return;
+      for (const tensor of layout.tensors) {
+        kernels.addDecay(gradients + tensor.begin, weightsAt(tensor), tensor.length, operation.decay);
+      }
+  }
+}
+
+let workspace: Arena | undefined;
+
+/**
+ * Does the pending operations on a copy of the payload and returns the copy, cut as the payload is. The same kernels as in
+ * the scan, so the same bits.
+ */
+export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Float32Array {
+  const result = new Float32Array(layout.byteLength >> 2);
+  const bytes = new Uint8Array(result.buffer);
+  if (!pending) {
+    copyBytes(payload, bytes, 0);
+    return result;
+  }
+  workspace ??= new Arena();
+  const arena = workspace;
+  const gradients = arena.allocate(layout.byteLength);
+  const weights = arena.allocate(layout.byteLength);
+  try {
+    copyAndSquare(arena.kernels, arena.bytes, gradients, payload);
+    for (const operation of operationsOf(pending)) {
+      runOperation(arena.kernels, operation, gradients, layout, (tensor) => {
+        copyWeights(operation, tensor, arena, weights + tensor.begin);
+        return weights + tensor.begin;
+      });
+    }
+    copyBytes(arena.bytes, bytes, 0, gradients, gradients + layout.byteLength);
+  } finally {
+    arena.release(gradients, layout.byteLength);
+    arena.release(weights, layout.byteLength);
+  }
+  return result;
+}
+
+function copyWeights(operation: Operation, tensor: TensorSpec, arena: Arena, to: number): void {
+  if (operation.op !== 'addDecayedWeights') return;
+  if (!operation.params) throw new RxgradError('weightsNeeded', { decay: operation.decay });
+  const { data } = operation.params.get(tensor.name);
+  copyBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), arena.bytes, to);
+}
