@@ -11,13 +11,28 @@ const table = {
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
   duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
   repeatedEpoch: ['skip', 409, '{where}: expected an epoch above {expected}, got {got}'],
-  missingMetric: ['skip', 422, '{where}: expected a finite value of metric "{metric}", got {got}'],
 
-  tooManyRejections: ['stop', 500, '{count} events in a row were rejected; the last one: {last}. Fix the producer, then start again'],
+  tooManyRejections: [
+    'stop',
+    500,
+    '{count} events in a row were rejected; the last one: {last}. Fix the producer, then start again',
+  ],
   invalidOption: ['stop', 400, '{option}: expected {expected}, got {got}'],
-  weightsNeeded: ['stop', 400, 'Gradients behind addDecayedWeights({decay}) can be read only with the weights at hand: use addDecayedWeights({decay}, params)'],
-  parametersInUse: ['stop', 409, 'Expected one scan over these Parameters at a time, got a second subscription: unsubscribe the first, or give each its own Parameters'],
-  readerTimeout: ['stop', 500, 'Expected every reader to let go of version {version} within {timeoutMs} ms, but one still holds it: did its thread die?'],
+  weightsNeeded: [
+    'stop',
+    400,
+    'Gradients behind addDecayedWeights({decay}) can be read only with the weights at hand: use addDecayedWeights({decay}, params)',
+  ],
+  parametersInUse: [
+    'stop',
+    409,
+    'Expected one scan over these Parameters at a time, got a second subscription: unsubscribe the first, or give each its own Parameters',
+  ],
+  readerTimeout: [
+    'stop',
+    500,
+    'Expected every reader to let go of version {version} within {timeoutMs} ms, but one still holds it: did its thread die?',
+  ],
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 
@@ -32,7 +47,11 @@ const table = {
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
 
-  unsupportedRuntime: ['stop', 500, 'rxgrad needs Node.js {expected} or later (shared WebAssembly memory as tensors), got {got}. Install a newer one, or run it through the npm package "node"'],
+  unsupportedRuntime: [
+    'stop',
+    500,
+    'rxgrad needs Node.js {expected} or later (shared WebAssembly memory as tensors), got {got}. Install a newer one, or run it through the npm package "node"',
+  ],
   unknownPipeline: ['stop', 404, 'Expected a pipeline name ({expected}) or a module file, got "{got}"'],
 } as const satisfies Record<string, readonly [Disposition, number, string]>;
 
@@ -58,7 +77,10 @@ export class RxgradError<K extends ErrorKey = ErrorKey> extends Error {
   constructor(key: K, details: ErrorDetails<K>, options?: ErrorOptions) {
     const [disposition, status, template] = table[key];
     const values: Readonly<Record<string, string | number>> = details;
-    super(template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)), options);
+    super(
+      template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
+      options,
+    );
     this.key = key;
     this.code = codeOf(key);
     this.disposition = disposition;
@@ -79,7 +101,14 @@ export function isRxgradError(value: unknown): value is RxgradError {
 }
 
 /** Lists every error as the documentation shows it. */
-export function errorCatalogue(): { key: ErrorKey; name: string; code: string; disposition: Disposition; status: number; message: string }[] {
+export function errorCatalogue(): {
+  key: ErrorKey;
+  name: string;
+  code: string;
+  disposition: Disposition;
+  status: number;
+  message: string;
+}[] {
   return (Object.keys(table) as ErrorKey[]).map((key) => {
     const [disposition, status, message] = table[key];
     return { key, name: nameOf(key), code: codeOf(key), disposition, status, message };

@@ -119,7 +119,9 @@ export type TrainingEvent = GradientBatch | EpochBoundary | MetricReport | Rejec
  * @example
  * gradientBatch({ gradients: { 'dense.weight': new Float32Array(12) }, worker: 'w1', sequence: 7, batchSize: 32 })
  */
-export function gradientBatch(batch: { readonly gradients: Readonly<Record<string, GradientInput>> } & GradientFacts): GradientBatch {
+export function gradientBatch(
+  batch: { readonly gradients: Readonly<Record<string, GradientInput>> } & GradientFacts,
+): GradientBatch {
   const { gradients, ...facts } = batch;
   const { layout, payload } = pack(gradients, () => null);
   return new GradientBatch({ layout, payload, facts, delivery: null }, null);

@@ -48,7 +48,7 @@ export function clipFactor(norm: number, maxNorm: number): number {
 
 /**
  * Does one operation on gradients that lie at `gradients` of the kernels' memory, laid out as `layout` says.
- * `weightsAt` gives the address of a tensor's weights in the same memory.
+ * `weightsAt` gives the address of a tensor's weights in the same memory. Tells whether a global norm was clipped.
  */
 export function runOperation(
   kernels: Kernels,
@@ -56,22 +56,23 @@ export function runOperation(
   gradients: number,
   layout: TensorLayout,
   weightsAt: (tensor: TensorSpec) => number,
-): void {
+): boolean {
   const length = layout.byteLength >> 2;
   switch (operation.op) {
     case 'clipByGlobalNorm': {
       const factor = clipFactor(Math.sqrt(sumOfSquares(kernels, gradients, length)), operation.maxNorm);
       if (factor !== 1) kernels.scale(gradients, length, factor);
-      return;
+      return factor !== 1;
     }
     case 'clipByValue':
       kernels.clip(gradients, length, operation.limit);
-      return;
+      return false;
     case 'addDecayedWeights':
-      if (operation.decay === 0) return;
+      if (operation.decay === 0) return false;
       for (const tensor of layout.tensors) {
         kernels.addDecay(gradients + tensor.begin, weightsAt(tensor), tensor.length, operation.decay);
       }
+      return false;
   }
 }
 

@@ -1,5 +1,5 @@
 import { RxgradError } from '../errors.ts';
-import { type Kernels, loadKernels } from './kernels.ts';
+import { type Kernels, loadKernels, type SharedMemory } from './kernels.ts';
 
 const PAGE = 65_536;
 const LINE = 64;
@@ -12,7 +12,7 @@ export const MAXIMUM_PAGES = 65_536;
  * earlier views valid (shared memory never detaches), but only views made afterwards reach the new part.
  */
 export class Arena {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: SharedMemory;
   readonly kernels: Kernels;
   #bytes: Uint8Array;
   // Address 0 stays unused, so that a forgotten address is never a valid one.

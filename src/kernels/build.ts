@@ -20,6 +20,6 @@ const { error, stderr } = await asc.main([
 ]);
 
 if (error) {
-  console.error(stderr.toString());
+  process.stderr.write(stderr.toString());
   throw error;
 }

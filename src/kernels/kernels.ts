@@ -45,10 +45,16 @@ type AdamHyper = [
 /** Elements of a block: what stays in the first-level cache while it is copied and squared. */
 export const BLOCK = 16_384;
 
+/** A shared WebAssembly.Memory, as far as others need it. */
+export interface SharedMemory {
+  readonly buffer: SharedArrayBuffer;
+  grow(pages: number): number;
+}
+
 let module: WebAssembly.Module | undefined;
 
 /** Binds the kernels to a shared memory. The module is compiled once a thread. */
-export function loadKernels(memory: WebAssembly.Memory): Kernels {
+export function loadKernels(memory: SharedMemory): Kernels {
   module ??= new WebAssembly.Module(readFileSync(new URL('./kernels.wasm', import.meta.url)));
   return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
 }

@@ -1,4 +1,4 @@
-export { sumOfSquares } from './reduce';
+export { adam, amsgrad } from './adam';
 export { addDecay, clip, scale } from './elementwise';
 export { momentum, momentumNesterov, sgd } from './momentum';
-export { adam, amsgrad } from './adam';
+export { sumOfSquares } from './reduce';

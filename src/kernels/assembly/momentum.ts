@@ -1,7 +1,7 @@
 import { end, load, store, wholeVectorsEnd } from './lanes';
 import { prologue } from './prologue';
 
-// @ts-ignore: AssemblyScript decorator
+// @ts-expect-error: AssemblyScript decorator
 @inline
 function sgdAt(
   w: usize, out: usize, g: usize,
@@ -12,7 +12,7 @@ function sgdAt(
   store(out, f32x4.sub(theta, f32x4.mul(l, gradient)), single);
 }
 
-// @ts-ignore: AssemblyScript decorator
+// @ts-expect-error: AssemblyScript decorator
 @inline
 function sgdRange(w: usize, out: usize, g: usize, length: i32, scale: f32, limit: f32, decay: f32, lr: f32, decayed: bool): void {
   const s = f32x4.splat(scale);
@@ -32,7 +32,7 @@ export function sgd(w: usize, out: usize, g: usize, length: i32, scale: f32, lim
   else sgdRange(w, out, g, length, scale, limit, decay, lr, false);
 }
 
-// @ts-ignore: AssemblyScript decorator
+// @ts-expect-error: AssemblyScript decorator
 @inline
 function momentumAt(
   w: usize, out: usize, g: usize, v: usize,
@@ -46,7 +46,7 @@ function momentumAt(
   store(out, f32x4.sub(theta, f32x4.mul(l, direction)), single);
 }
 
-// @ts-ignore: AssemblyScript decorator
+// @ts-expect-error: AssemblyScript decorator
 @inline
 function momentumRange(
   w: usize, out: usize, g: usize, v: usize, length: i32,

@@ -1,0 +1,30 @@
+export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
+export {
+  acknowledge,
+  type EpochBoundary,
+  epochBoundary,
+  GradientBatch,
+  type GradientFacts,
+  type GradientInput,
+  gradientBatch,
+  type MetricReport,
+  metricReport,
+  type Position,
+  type Rejection,
+  type TrainingEvent,
+} from './events.ts';
+export { adam } from './optimizers/adam.ts';
+export { momentum } from './optimizers/momentum.ts';
+export { momentumNesterov } from './optimizers/momentum-nesterov.ts';
+export { type OptimizerConfig, optimizer } from './optimizers/optimizer.ts';
+export type { ScanOptions } from './optimizers/scan.ts';
+export { sgd } from './optimizers/sgd.ts';
+export type { WeightsUpdate } from './optimizers/weights-update.ts';
+export { type Parameter, type ParameterSpec, Parameters } from './params/parameters.ts';
+export { type SharedWeights, type Weights, WeightsReader } from './params/weights-reader.ts';
+export { type LearningRate, type ScheduleConfig, schedule } from './schedules/from-config.ts';
+export type { Schedule, ScheduleState } from './schedules/schedule.ts';
+export { stepLR } from './schedules/step-lr.ts';
+export { addDecayedWeights } from './stages/add-decayed-weights.ts';
+export { clipByGlobalNorm } from './stages/clip-by-global-norm.ts';
+export { clipByValue } from './stages/clip-by-value.ts';

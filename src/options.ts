@@ -1,0 +1,27 @@
+import * as v from 'valibot';
+import { RxgradError } from './errors.ts';
+
+/** Checks options against their schema and fills in defaults. Fails with the option's path, what it expected and what it got. */
+export function parseOptions<S extends v.GenericSchema>(schema: S, options: unknown, where: string): v.InferOutput<S> {
+  const result = v.safeParse(schema, options, { abortEarly: true });
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const path = v.getDotPath(issue);
+  const expected = issue.expected && issue.kind !== 'validation' ? issue.expected : (issue.expected ?? issue.message);
+  throw new RxgradError('invalidOption', {
+    option: path ? `${where}: ${path}` : where,
+    expected: issue.expected === 'never' ? 'no such option' : expected === 'unknown' ? issue.message : expected,
+    got: issue.received,
+  });
+}
+
+/** Any finite number. */
+export const finite = v.pipe(v.number(), v.finite());
+/** A finite number above 0. */
+export const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
+/** A finite number of at least 0. */
+export const nonNegative = v.pipe(v.number(), v.finite(), v.minValue(0));
+/** A whole number of at least 1. */
+export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+/** A number in [0, 1): a momentum or a decay rate of moments. */
+export const fraction = v.pipe(v.number(), v.minValue(0), v.ltValue(1));

@@ -1,0 +1,208 @@
+import * as v from 'valibot';
+import { RxgradError } from '../errors.ts';
+import { Arena } from '../kernels/arena.ts';
+import { copyBytes } from '../kernels/kernels.ts';
+import { parseOptions } from '../options.ts';
+import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
+import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
+
+/** A parameter as it is given: dims and, row-major, as many values; zeros where there are none. */
+export interface ParameterSpec {
+  readonly dims: readonly number[];
+  readonly data?: ArrayLike<number>;
+}
+
+/** A parameter as it is kept. `data` is a view of the newest weights: read it anew after a step. */
+export interface Parameter {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly length: number;
+  readonly data: Float32Array;
+}
+
+const READER_TIMEOUT_MS = 10_000;
+
+const dimension = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const specsSchema = v.record(
+  v.string(),
+  v.strictObject({ dims: v.array(dimension), data: v.optional(v.custom<ArrayLike<number>>(isArrayLike, 'an array of numbers')) }),
+);
+const optionsSchema = v.strictObject({ version: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), 0) });
+
+/**
+ * A model's trainable parameters: names, shapes and weights, and the state that a scan keeps beside them, all in one shared
+ * WebAssembly memory. onnxruntime reads the weights in place; so a swap copies nothing.
+ *
+ * @example
+ * const params = Parameters.create({ w: { dims: [2, 3], data: [1, 2, 3, 4, 5, 6] } });
+ * params.get('w').data; // Float32Array [1, 2, 3, 4, 5, 6]
+ */
+export class Parameters implements Iterable<Parameter> {
+  /** Where each parameter lies in a weight buffer, and in every buffer of state. */
+  readonly places: readonly ParameterPlace[];
+  /** Bytes of one weight buffer; state buffers have as many. */
+  readonly byteLength: number;
+  readonly arena: Arena;
+  readonly leftRight: LeftRight;
+  /** Addresses of the two weight buffers. */
+  readonly weights: readonly [number, number];
+  readonly #control: number;
+  readonly #byName: ReadonlyMap<string, Parameter>;
+  readonly #sides: readonly [Weights, Weights];
+  #scanning = false;
+
+  /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
+  static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
+    parseOptions(specsSchema, specs, 'Parameters.create');
+    const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
+    return new Parameters(specs, version);
+  }
+
+  private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number) {
+    const { places, byteLength } = layOut(specs);
+    this.places = places;
+    this.byteLength = byteLength;
+    this.arena = new Arena();
+    this.#control = this.arena.allocate(CONTROL_BYTES);
+    this.weights = [this.arena.allocate(byteLength), this.arena.allocate(byteLength)];
+    this.leftRight = new LeftRight(this.arena.memory.buffer, this.#control);
+    this.#sides = [this.viewsOf(this.weights[0]), this.viewsOf(this.weights[1])];
+    for (const { name } of places) {
+      const { data } = specs[name]!;
+      if (data) this.#sides[0][name]!.set(data);
+    }
+    this.leftRight.commit(0, version);
+    this.#byName = new Map(places.map((place) => [place.name, this.#parameter(place)]));
+  }
+
+  get names(): string[] {
+    return this.places.map(({ name }) => name);
+  }
+
+  /** The number of the newest weights: one more with every step. */
+  get version(): number {
+    return this.leftRight.version(this.leftRight.latest);
+  }
+
+  /** The number of the weights that readers see. */
+  get liveVersion(): number {
+    return this.leftRight.version(this.leftRight.live);
+  }
+
+  has(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
+  get(name: string): Parameter {
+    const parameter = this.#byName.get(name);
+    if (parameter) return parameter;
+    throw new RxgradError('unknownParameter', { where: 'Parameters.get', expected: this.names.join(', '), parameter: name });
+  }
+
+  [Symbol.iterator](): IterableIterator<Parameter> {
+    return this.#byName.values();
+  }
+
+  /** The newest weights by name: views, lent until the next step. */
+  get latest(): Weights {
+    return this.#sides[this.leftRight.latest];
+  }
+
+  /**
+   * Replaces weights (all or some of them, lengths as they are) by one new version, which goes live at once. Optimizer
+   * state stays as it is.
+   */
+  load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
+    const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
+    if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+    const { leftRight } = this;
+    const side = leftRight.target;
+    leftRight.waitUntilFree(side, READER_TIMEOUT_MS);
+    this.copyLatestTo(side);
+    for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
+    leftRight.commit(side, options.version ?? this.version + 1);
+    leftRight.swap();
+  }
+
+  /** Makes the newest weights visible to readers. */
+  swap(): void {
+    this.leftRight.swap();
+  }
+
+  /** Hands out what a reader on another thread needs, and announces that reader. */
+  share(): SharedWeights {
+    this.leftRight.attach();
+    return { memory: this.arena.memory, control: this.#control, weights: this.weights, places: this.places };
+  }
+
+  /** A reader on this thread. */
+  reader(): WeightsReader {
+    return WeightsReader.attach(this.share());
+  }
+
+  /** Enters the one scan that may write at a time. Returns what leaves it. */
+  enterScan(): () => void {
+    if (this.#scanning) throw new RxgradError('parametersInUse', {});
+    this.#scanning = true;
+    return () => {
+      this.#scanning = false;
+    };
+  }
+
+  /** Copies the newest weights to a side, where it is the other one; of the places given, or all. */
+  copyLatestTo(side: Side, places?: readonly ParameterPlace[]): void {
+    const { latest } = this.leftRight;
+    if (side === latest) return;
+    const { bytes } = this.arena;
+    const from = this.weights[latest];
+    const to = this.weights[side];
+    if (!places) copyBytes(bytes, bytes, to, from, from + this.byteLength);
+    else for (const { offset, length } of places) copyBytes(bytes, bytes, to + offset, from + offset, from + offset + 4 * length);
+  }
+
+  /** Views of a buffer that is laid out as the weights are. */
+  viewsOf(address: number): Weights {
+    return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
+  }
+
+  #parameter({ name, dims, length }: ParameterPlace): Parameter {
+    const parameters = this;
+    return {
+      name,
+      dims,
+      length,
+      get data() {
+        return parameters.latest[name]!;
+      },
+    };
+  }
+
+  #differences(name: string, data: ArrayLike<number>): string[] {
+    const own = this.#byName.get(name);
+    if (!own) return [`"${name}" is not a parameter (there are ${this.names.join(', ')})`];
+    return own.length === data.length ? [] : [`"${name}" has ${own.length} values [${own.dims}], got ${data.length}`];
+  }
+}
+
+function layOut(specs: Readonly<Record<string, ParameterSpec>>): { places: ParameterPlace[]; byteLength: number } {
+  const places: ParameterPlace[] = [];
+  let offset = 0;
+  for (const [name, { dims, data }] of Object.entries(specs)) {
+    const length = dims.reduce((product, dim) => product * dim, 1);
+    if (data && data.length !== length) {
+      const expected = `${length} values for dims [${dims}]`;
+      throw new RxgradError('invalidOption', {
+        option: `Parameters.create: ${name}.data`,
+        expected,
+        got: `${data.length} values`,
+      });
+    }
+    places.push({ name, dims: [...dims], offset, length });
+    offset += Math.ceil((4 * length) / 64) * 64;
+  }
+  return { places, byteLength: offset };
+}
+
+function isArrayLike(value: unknown): boolean {
+  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+}
