@@ -6,6 +6,7 @@ const shared = {
 
 export default defineConfig({
   test: {
+    reporters: ['default', './test/broker/not-run-reporter.ts'],
     projects: [
       {
         ...shared,
@@ -21,6 +22,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.integration.test.ts'],
+          globalSetup: './test/broker/global-setup.ts',
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -1,0 +1,127 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { leash } from './leash.ts';
+import { quietClient, until } from './wait-until-ready.ts';
+
+const run = promisify(execFile);
+
+export interface ProcessBrokerOptions {
+  /** The number of this node, from 1 on. */
+  readonly id: number;
+  /** `host:port` for clients; stays the same over restarts. */
+  readonly address: string;
+  /** Where its settings, its log and its data lie: a folder of this node in a folder of its cluster. */
+  readonly folder: string;
+  /** Folder with Kafka's jars, see `docker/jars.sh`. */
+  readonly jars: string;
+  /** Java's limit, as in `-Xmx1g`. */
+  readonly heap: string;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** One node of Apache Kafka (broker and controller) as a process of this machine. It never outlives the process that started it. */
+export class ProcessBroker {
+  readonly id: number;
+  readonly address: string;
+  readonly #options: ProcessBrokerOptions;
+  #process: ChildProcess | null = null;
+  #leash: ChildProcess | null = null;
+
+  constructor(options: ProcessBrokerOptions) {
+    this.id = options.id;
+    this.address = options.address;
+    this.#options = options;
+  }
+
+  get running(): boolean {
+    return this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** Writes the settings and formats the empty data folder; once, before the first start. */
+  async format(clusterId: string): Promise<void> {
+    const { folder, properties } = this.#options;
+    await mkdir(folder, { recursive: true });
+    const lines = Object.entries({ ...properties, 'log.dirs': join(folder, 'data') }).map(
+      ([name, value]) => `${name}=${value}\n`,
+    );
+    await writeFile(this.#settings, lines.join(''));
+    await run('java', this.#java('kafka.tools.StorageTool', 'format', '--cluster-id', clusterId, '--config', this.#settings));
+  }
+
+  /** Starts the process; resolves when the cluster lists this broker as alive. */
+  async start(): Promise<void> {
+    if (this.running) throw new Error(`Broker ${this.id} runs already`);
+    const log = await open(this.#log, 'a');
+    const child = spawn('java', this.#java(`-Xmx${this.#options.heap}`, 'kafka.Kafka', this.#settings), {
+      // A group of its own: Ctrl-C must not reach it before it reaches the tests.
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd],
+    });
+    this.#process = child;
+    await once(child, 'spawn').finally(() => log.close());
+    this.#leash = leash('kill -9 "$1"; rm -rf "$2"; rmdir "$(dirname "$2")"', String(child.pid), this.#options.folder);
+
+    const exited = () => (this.running ? null : `broker ${this.id} ended (exit code ${child.exitCode ?? child.signalCode})`);
+    try {
+      await until(() => this.#listed(), 60_000, exited);
+    } catch (error) {
+      const tail = (await readFile(this.#log, 'utf8')).trim().split('\n').slice(-12).join('\n');
+      await this.kill();
+      throw new Error(`Kafka does not start as a process. Its log ends:\n${tail}`, { cause: error });
+    }
+  }
+
+  /** Ends it as a crash would (`kill -9`): nothing is flushed, nobody is told. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** Asks it to hand its leadership over and to end. */
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  /** Kills it if it runs, and starts it again with the same ports and data. */
+  async restart(): Promise<void> {
+    await this.kill();
+    await this.start();
+  }
+
+  get #settings(): string {
+    return join(this.#options.folder, 'server.properties');
+  }
+
+  get #log(): string {
+    return join(this.#options.folder, 'broker.log');
+  }
+
+  #java(...rest: string[]): string[] {
+    return ['-cp', join(this.#options.jars, '*'), '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn', ...rest];
+  }
+
+  async #listed(): Promise<void> {
+    const admin = quietClient(this.address).admin();
+    try {
+      await admin.connect();
+      const { brokers } = await admin.describeCluster();
+      if (!brokers.some(({ nodeId }) => nodeId === this.id)) throw new Error(`the cluster does not list broker ${this.id} yet`);
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#process;
+    if (child && this.running) {
+      const exit = once(child, 'exit');
+      child.kill(signal);
+      await exit;
+    }
+    this.#leash?.kill('SIGKILL');
+    this.#leash = null;
+    this.#process = null;
+  }
+}
