@@ -39,6 +39,7 @@ const table = {
   invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],
   unsupportedModel: ['stop', 422, '{model}: {problem}. {advice}'],
   invalidFeed: ['stop', 400, '{model}: expected input "{input}" {expected}, got {got}'],
+  predictionFailed: ['stop', 500, '{model}: onnxruntime could not run it: {problem}'],
   sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],

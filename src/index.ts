@@ -1,3 +1,5 @@
+import './runtime.ts';
+
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,
@@ -13,6 +15,7 @@ export {
   type Rejection,
   type TrainingEvent,
 } from './events.ts';
+export { HotSwapSession, type HotSwapSessionOptions, type Prediction } from './inference/hot-swap-session.ts';
 export { adam } from './optimizers/adam.ts';
 export { momentum } from './optimizers/momentum.ts';
 export { momentumNesterov } from './optimizers/momentum-nesterov.ts';
@@ -25,6 +28,13 @@ export { type SharedWeights, type Weights, WeightsReader } from './params/weight
 export { type LearningRate, type ScheduleConfig, schedule } from './schedules/from-config.ts';
 export type { Schedule, ScheduleState } from './schedules/schedule.ts';
 export { stepLR } from './schedules/step-lr.ts';
+export { hotSwap } from './sinks/hot-swap.ts';
+export { encodeEvent } from './sources/codec.ts';
+export { embeddedLog } from './sources/embedded-log.ts';
+export { type FromTransportOptions, fromTransport } from './sources/from-transport.ts';
+export { memoryTransport } from './sources/memory.ts';
+export type { ConsumeOptions, Consumption, LogRecord, NewRecord, Transport } from './sources/transport.ts';
 export { addDecayedWeights } from './stages/add-decayed-weights.ts';
+
 export { clipByGlobalNorm } from './stages/clip-by-global-norm.ts';
 export { clipByValue } from './stages/clip-by-value.ts';

@@ -1,7 +1,6 @@
 import { end, load, store, wholeVectorsEnd } from './lanes';
 import { prologue } from './prologue';
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function adamAt(
   w: usize, out: usize, g: usize, m: usize, n: usize, x: usize,
@@ -24,7 +23,6 @@ function adamAt(
   store(out, f32x4.sub(theta, f32x4.mul(l, direction)), single);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function adamRange(
   w: usize, out: usize, g: usize, m: usize, n: usize, x: usize, length: i32,

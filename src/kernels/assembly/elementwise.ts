@@ -9,7 +9,6 @@ export function scale(g: usize, length: i32, factor: f32): void {
   for (; g < last; g += 4) store(g, f32x4.mul(load(g, true), s), true);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function clipAt(g: usize, low: v128, high: v128, single: bool): void {
   store(g, f32x4.pmin(f32x4.pmax(load(g, single), low), high), single);
@@ -25,7 +24,6 @@ export function clip(g: usize, length: i32, limit: f32): void {
   for (; g < last; g += 4) clipAt(g, low, high, true);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function addDecayAt(g: usize, w: usize, decay: v128, single: bool): void {
   store(g, f32x4.add(load(g, single), f32x4.mul(decay, load(w, single))), single);

@@ -1,7 +1,6 @@
 import { end, load, store, wholeVectorsEnd } from './lanes';
 import { prologue } from './prologue';
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function sgdAt(
   w: usize, out: usize, g: usize,
@@ -12,7 +11,6 @@ function sgdAt(
   store(out, f32x4.sub(theta, f32x4.mul(l, gradient)), single);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function sgdRange(w: usize, out: usize, g: usize, length: i32, scale: f32, limit: f32, decay: f32, lr: f32, decayed: bool): void {
   const s = f32x4.splat(scale);
@@ -32,7 +30,6 @@ export function sgd(w: usize, out: usize, g: usize, length: i32, scale: f32, lim
   else sgdRange(w, out, g, length, scale, limit, decay, lr, false);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function momentumAt(
   w: usize, out: usize, g: usize, v: usize,
@@ -46,7 +43,6 @@ function momentumAt(
   store(out, f32x4.sub(theta, f32x4.mul(l, direction)), single);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function momentumRange(
   w: usize, out: usize, g: usize, v: usize, length: i32,

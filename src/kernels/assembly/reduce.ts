@@ -1,13 +1,11 @@
 import { end, load, wholeVectorsEnd } from './lanes';
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function squaresLow(x: v128): v128 {
   const low = f64x2.promote_low_f32x4(x);
   return f64x2.mul(low, low);
 }
 
-// @ts-expect-error: AssemblyScript decorator
 @inline
 function high(x: v128): v128 {
   return i8x16.shuffle(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -1,0 +1,147 @@
+import { type RejectionReason, RxgradError } from '../errors.ts';
+import {
+  type Delivery,
+  type EpochBoundary,
+  GradientBatch,
+  type GradientFacts,
+  type MetricReport,
+  placeOf,
+  rejection,
+  type TrainingEvent,
+} from '../events.ts';
+import { materialise } from '../pending.ts';
+import { parseGradientHeader, writeGradientHeader } from './gradient-header.ts';
+import { excerpt, SafetensorsReader, writeSafetensors } from './safetensors.ts';
+import type { HeaderValue, LogRecord, NewRecord } from './transport.ts';
+
+/** The CloudEvents types of events on the wire. */
+export const eventTypes = {
+  gradients: 'rxgrad.gradients.v1',
+  epoch: 'rxgrad.epoch.v1',
+  metric: 'rxgrad.metric.v1',
+} as const;
+
+const MAX_HEADER_CHARACTERS = 1024;
+const MAX_JSON_BYTES = 64 << 10;
+
+/** What the records of one producer share. */
+export interface Envelope {
+  /** The record's key: the model, and the shard where there are several. */
+  readonly key?: string;
+  /** Who sends: becomes `ce_source`. Default: the batch's own worker. */
+  readonly source?: string;
+  /** The producer's count, where the event has none of its own: becomes `ce_id`. */
+  readonly sequence?: number;
+}
+
+/**
+ * Writes an event as a record: CloudEvents 1.0 in Kafka's binary mode, tensors as safetensors, small events as JSON. Pending
+ * operations of a batch are done first.
+ */
+export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport, envelope: Envelope = {}): NewRecord {
+  const facts: GradientFacts = event instanceof GradientBatch ? event.facts : {};
+  const source = envelope.source ?? facts.worker ?? 'rxgrad';
+  const sequence = facts.sequence ?? envelope.sequence;
+  const headers: Record<string, string> = { ce_specversion: '1.0', ce_type: eventTypes[event.kind], ce_source: source };
+  if (sequence !== undefined) headers.ce_id = String(sequence);
+  const key = envelope.key ?? null;
+  if (!(event instanceof GradientBatch)) {
+    const { kind: _, delivery: __, ...body } = event;
+    return { key, value: Buffer.from(JSON.stringify(body)), headers };
+  }
+  const gradient = writeGradientHeader(facts);
+  if (gradient) headers.ce_gradient = gradient;
+  if (facts.traceparent) headers.traceparent = facts.traceparent;
+  const { layout, payload } = event.message;
+  const bytes = event.pending ? new Uint8Array(materialise(layout, payload, event.pending).buffer) : payload;
+  return { key, value: writeSafetensors(layout, bytes), headers };
+}
+
+/** Reads records as events. What cannot be read becomes a {@link Rejection}: nothing is thrown. Keep one for each stream. */
+export class EventDecoder {
+  readonly #safetensors = new SafetensorsReader();
+
+  decode(record: LogRecord, delivery: Delivery): TrainingEvent {
+    const type = text(record.headers.ce_type);
+    switch (type) {
+      case eventTypes.gradients:
+        return this.#gradients(record, delivery);
+      case eventTypes.epoch:
+        return decodeJson(record, delivery, (body) =>
+          isEpoch(body.epoch) ? { kind: 'epoch', epoch: body.epoch, delivery } : 'an epoch as a whole number of at least 0',
+        );
+      case eventTypes.metric:
+        return decodeJson(record, delivery, (body) =>
+          typeof body.name === 'string' && Number.isFinite(body.value)
+            ? { kind: 'metric', name: body.name, value: body.value as number, delivery }
+            : 'a metric with a name and a finite value',
+        );
+      default:
+        return refuse(
+          delivery,
+          `a ce_type header of ${Object.values(eventTypes).join(', ')}`,
+          type === undefined ? 'none' : excerpt(type),
+        );
+    }
+  }
+
+  #gradients(record: LogRecord, delivery: Delivery): TrainingEvent {
+    const { headers, value } = record;
+    const described = text(headers.ce_gradient);
+    const parsed = described === undefined ? { facts: {} } : parseGradientHeader(described);
+    if ('problem' in parsed)
+      return refuse(delivery, 'a ce_gradient header as in RFC 9651', `${parsed.problem} in ${excerpt(described!)}`);
+    const id = text(headers.ce_id);
+    const sequence = id === undefined ? undefined : Number(id);
+    if (sequence !== undefined && (id === '' || !Number.isSafeInteger(sequence) || sequence < 0)) {
+      return refuse(delivery, 'a sequence number as ce_id', excerpt(id!));
+    }
+    const facts: GradientFacts = {
+      ...parsed.facts,
+      worker: text(headers.ce_source),
+      sequence,
+      traceparent: headers.traceparent === undefined ? undefined : text(headers.traceparent),
+    };
+    if (value === null) return refuse(delivery, 'a safetensors file', 'a record without a value', facts);
+    const read = this.#safetensors.read(value);
+    if (typeof read === 'function') return rejection(read(placeOf(delivery)), delivery, facts);
+    return new GradientBatch({ layout: read.layout, payload: read.payload, facts, delivery }, null);
+  }
+}
+
+function decodeJson(
+  { value }: LogRecord,
+  delivery: Delivery,
+  read: (body: Record<string, unknown>) => TrainingEvent | string,
+): TrainingEvent {
+  if (value === null || value.byteLength > MAX_JSON_BYTES) {
+    return refuse(delivery, `JSON of at most ${MAX_JSON_BYTES} bytes`, value === null ? 'no value' : `${value.byteLength} bytes`);
+  }
+  const json = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('utf8');
+  let body: unknown;
+  try {
+    body = JSON.parse(json);
+  } catch {
+    return refuse(delivery, 'JSON', excerpt(json));
+  }
+  if (typeof body !== 'object' || body === null) return refuse(delivery, 'a JSON object', excerpt(json));
+  const event = read(body as Record<string, unknown>);
+  return typeof event === 'string' ? refuse(delivery, event, excerpt(json)) : event;
+}
+
+function refuse(delivery: Delivery, expected: string, got: string, facts?: GradientFacts): TrainingEvent {
+  const error: RxgradError<RejectionReason> = new RxgradError('undecodable', { where: placeOf(delivery), expected, got });
+  return rejection(error, delivery, facts);
+}
+
+function isEpoch(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** A header as text, cut where no honest one is so long. */
+function text(value: HeaderValue | undefined): string | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'string') return value.slice(0, MAX_HEADER_CHARACTERS);
+  const bytes = Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  return bytes.toString('utf8', 0, Math.min(bytes.byteLength, MAX_HEADER_CHARACTERS));
+}
