@@ -1,5 +1,5 @@
 import type { RejectionReason, RxgradError } from './errors.ts';
-import { materialise, type Pending, type TensorLayout, type TensorSpec } from './pending.ts';
+import { materialise, normOf, type Pending, type TensorLayout, type TensorSpec } from './pending.ts';
 
 /** A place in the log: the record at `offset` of a topic's partition. */
 export interface Position {
@@ -75,6 +75,12 @@ export class GradientBatch {
     return Object.fromEntries(
       layout.tensors.map(({ name, begin, length }) => [name, elements.subarray(begin >> 2, (begin >> 2) + length)]),
     );
+  }
+
+  /** Global norm of the gradients with all pending operations done; undefined where those need weights that are not given. */
+  norm(): number | undefined {
+    const { layout, payload } = this.message;
+    return normOf(layout, payload, this.pending);
   }
 
   /** The same message with other gradients and nothing pending: for a `map` that changes them. */

@@ -16,6 +16,10 @@ export {
   type TrainingEvent,
 } from './events.ts';
 export { HotSwapSession, type HotSwapSessionOptions, type Prediction } from './inference/hot-swap-session.ts';
+export type { Observation, StepFacts } from './observe/channels.ts';
+export { type Figures, nextFigures, noFigures } from './observe/figures.ts';
+export { observations } from './observe/observations.ts';
+export { tapMetrics } from './observe/tap-metrics.ts';
 export { adam } from './optimizers/adam.ts';
 export { momentum } from './optimizers/momentum.ts';
 export { momentumNesterov } from './optimizers/momentum-nesterov.ts';

@@ -85,14 +85,31 @@ let workspace: Arena | undefined;
 export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Float32Array {
   const result = new Float32Array(layout.byteLength >> 2);
   const bytes = new Uint8Array(result.buffer);
-  if (!pending) {
-    copyBytes(payload, bytes, 0);
-    return result;
-  }
+  if (pending) inWorkspace(layout, payload, pending, (arena, at) => copyBytes(arena.bytes, bytes, 0, at, at + layout.byteLength));
+  else copyBytes(payload, bytes, 0);
+  return result;
+}
+
+/** Global norm behind the pending operations; undefined where they need weights that nobody gave. */
+export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): number | undefined {
+  const lacksWeights = operationsOf(pending).some((operation) => operation.op === 'addDecayedWeights' && !operation.params);
+  if (lacksWeights) return undefined;
+  return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.byteLength >> 2)));
+}
+
+/** Lays a payload out in memory of its own, does the pending operations there, and lends the place. */
+function inWorkspace<T>(
+  layout: TensorLayout,
+  payload: Uint8Array,
+  pending: Pending | null,
+  use: (arena: Arena, gradients: number) => T,
+): T {
   workspace ??= new Arena();
   const arena = workspace;
-  const gradients = arena.allocate(layout.byteLength);
-  const weights = arena.allocate(layout.byteLength);
+  // Powers of two, so that batches of many sizes share few pieces.
+  const room = 2 ** Math.ceil(Math.log2(Math.max(1, layout.byteLength)));
+  const gradients = arena.allocate(room);
+  const weights = arena.allocate(room);
   try {
     copyAndSquare(arena.kernels, arena.bytes, gradients, payload);
     for (const operation of operationsOf(pending)) {
@@ -101,12 +118,11 @@ export function materialise(layout: TensorLayout, payload: Uint8Array, pending: 
         return weights + tensor.begin;
       });
     }
-    copyBytes(arena.bytes, bytes, 0, gradients, gradients + layout.byteLength);
+    return use(arena, gradients);
   } finally {
-    arena.release(gradients, layout.byteLength);
-    arena.release(weights, layout.byteLength);
+    arena.release(gradients, room);
+    arena.release(weights, room);
   }
-  return result;
 }
 
 function copyWeights(operation: Operation, tensor: TensorSpec, arena: Arena, to: number): void {

@@ -6,20 +6,35 @@ export interface BatchObserved {
   readonly kind: 'batch';
   readonly at: string;
   readonly batch: GradientBatch;
+  /** Where somebody has computed it. */
+  readonly gradientNorm?: number | undefined;
+}
+
+/** What there is to say of a step. */
+export interface StepFacts {
+  /** The number of the weights that it produced. */
+  readonly version: number;
+  /** How many batches the scan has applied, this one included. */
+  readonly step: number;
+  /** How many epochs have ended. */
+  readonly epoch: number;
+  readonly lr: number;
+  /** Global norm of the gradients as they reached the scan, before clipping. */
+  readonly gradientNorm: number;
+  /** Whether clipping by global norm changed the gradients. */
+  readonly clipped: boolean;
+  /** Versions between the weights that the gradients were computed from and those that they were applied to. */
+  readonly staleness: number | undefined;
+  /** Where the batch stood in the log. */
+  readonly position: Position | null;
+  /** What it took: copy, norm and rule. */
+  readonly durationMs: number;
 }
 
 /** A scan applied a batch. */
-export interface StepObserved {
+export interface StepObserved extends StepFacts {
   readonly kind: 'step';
   readonly at: string;
-  readonly version: number;
-  readonly epoch: number;
-  readonly lr: number;
-  readonly gradientNorm: number;
-  readonly clipped: boolean;
-  readonly staleness: number | undefined;
-  readonly durationMs: number;
-  readonly position: Position | null;
 }
 
 /** A scan left an event out. */
@@ -34,7 +49,8 @@ export interface EpochObserved {
   readonly kind: 'epoch';
   readonly at: string;
   readonly epoch: number;
-  readonly lr: number;
+  /** The rate of the next step, where it is known. */
+  readonly lr?: number;
 }
 
 /** A session changed to other weights. */

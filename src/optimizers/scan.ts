@@ -1,18 +1,12 @@
-import { Observable, type Observer, type OperatorFunction, Subject, takeUntil } from 'rxjs';
+import { Observable, type Observer, type OperatorFunction, Subject, type Subscriber, takeUntil } from 'rxjs';
 import * as v from 'valibot';
 import { type RejectionReason, RxgradError } from '../errors.ts';
-import {
-  acknowledge,
-  GradientBatch,
-  type GradientFacts,
-  placeOf,
-  type Rejection,
-  rejection,
-  type TrainingEvent,
-} from '../events.ts';
+import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
+import type { Schedule } from '../schedules/schedule.ts';
+import { Once } from './once.ts';
 import type { Rule } from './rule.ts';
 import { Stepper } from './stepper.ts';
 import type { WeightsUpdate } from './weights-update.ts';
@@ -24,26 +18,26 @@ export interface ScanOptions {
   /** Gets every event that was left out. They are counted in the metrics in any case. */
   readonly rejections?: Partial<Observer<Rejection>>;
   /**
-   * Bad events without a good batch between them, after which the stream fails (redelivered ones do not count). Default 1000.
+   * Bad events without a good batch between them, after which the stream fails (records that merely came twice do not
+   * count). Default 1000.
    */
   readonly maxRejectionsInARow?: number;
 }
 
+/** The schema of {@link ScanOptions}, to be spread into a rule's own. */
 export const scanEntries = {
   lr: v.optional(
     v.custom<LearningRate>(() => true),
     1e-3,
   ),
-  rejections: v.optional(
-    v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null, 'an observer'),
-  ),
+  rejections: v.optional(v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null)),
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
 };
 
 interface ParsedScanOptions {
-  lr: LearningRate;
-  rejections?: Partial<Observer<Rejection>> | undefined;
-  maxRejectionsInARow: number;
+  readonly lr: LearningRate;
+  readonly rejections?: Partial<Observer<Rejection>> | undefined;
+  readonly maxRejectionsInARow: number;
 }
 
 /**
@@ -55,156 +49,146 @@ export function scanWith(
   rule: Rule,
   options: ParsedScanOptions,
 ): OperatorFunction<TrainingEvent, WeightsUpdate> {
-  scheduleOf(options.lr);
+  const schedule = scheduleOf(options.lr);
   return (events$) =>
     new Observable((out) => {
       const leave = params.enterScan();
-      const stepper = new Stepper(params, rule);
-      const gate = new Gate();
-      const rate = scheduleOf(options.lr);
-      const waiting: TrainingEvent[] = [];
-      const failed$ = new Subject<void>();
-      let waitingForReaders = false;
-      let sourceDone = false;
-      let rejectionsInARow = 0;
-      let epochs = 0;
-
-      const reject = (rejected: Rejection): void => {
-        if (channels.rejection.hasSubscribers)
-          channels.rejection.publish({ kind: 'rejection', at: rule.name, rejection: rejected });
-        options.rejections?.next?.(rejected);
-        acknowledge(rejected);
-        // 409: the record was fine, it only came twice.
-        if (rejected.error.status === 409) return;
-        rejectionsInARow += 1;
-        if (rejectionsInARow < options.maxRejectionsInARow) return;
-        failed$.next();
-        out.error(
-          new RxgradError(
-            'tooManyRejections',
-            { count: rejectionsInARow, last: rejected.error.message },
-            { cause: rejected.error },
-          ),
-        );
-      };
-
-      const refuse = (event: TrainingEvent, error: RxgradError<RejectionReason>, facts?: GradientFacts): void =>
-        reject(rejection(error, event.delivery, facts));
-
-      const finish = (batch: GradientBatch): void => {
-        const update = stepper.apply(rate.lr, epochs);
-        gate.passed(batch.facts);
-        rejectionsInARow = 0;
-        if (channels.step.hasSubscribers) {
-          const { version, epoch, lr, gradientNorm, clipped, staleness, durationMs, position } = update;
-          channels.step.publish({
-            kind: 'step',
-            at: rule.name,
-            version,
-            epoch,
-            lr,
-            gradientNorm,
-            clipped,
-            staleness,
-            durationMs,
-            position,
-          });
-        }
-        out.next(update);
-        acknowledge(batch);
-      };
-
-      const step = (batch: GradientBatch): void => {
-        const refusal = gate.admit(batch) ?? stepper.admit(batch);
-        if (refusal) refuse(batch, refusal, batch.facts);
-        else if (stepper.blocked) waitThenFinish(batch);
-        else finish(batch);
-      };
-
-      const waitThenFinish = (batch: GradientBatch): void => {
-        waitingForReaders = true;
-        stepper
-          .whenFree()
-          .then(() => {
-            if (out.closed) return;
-            waitingForReaders = false;
-            finish(batch);
-            drain();
-          })
-          .catch((error: unknown) => out.error(error));
-      };
-
-      const drain = (): void => {
-        while (!waitingForReaders && !out.closed) {
-          const event = waiting.shift();
-          if (!event) break;
-          handle(event);
-        }
-        if (sourceDone && !waitingForReaders && waiting.length === 0) out.complete();
-      };
-
-      const handle = (event: TrainingEvent): void => {
-        if (event instanceof GradientBatch) return step(event);
-        switch (event.kind) {
-          case 'rejection':
-            return reject(event);
-          case 'epoch': {
-            const refusal = gate.admitEpoch(event.epoch, placeOf(event.delivery));
-            if (refusal) return refuse(event, refusal);
-            rate.tick();
-            epochs += 1;
-            if (channels.epoch.hasSubscribers)
-              channels.epoch.publish({ kind: 'epoch', at: rule.name, epoch: epochs, lr: rate.lr });
-            return acknowledge(event);
-          }
-          case 'metric':
-            return acknowledge(event);
-        }
-      };
-
+      const scan = new Scan(new Stepper(params, rule), rule.name, schedule.fresh(), options, out);
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
-      const subscription = events$.pipe(takeUntil(failed$)).subscribe({
-        next: (event) => {
-          if (waitingForReaders) waiting.push(event);
-          else handle(event);
-        },
+      const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({
+        next: (event) => scan.next(event),
         error: (error) => out.error(error),
-        complete: () => {
-          sourceDone = true;
-          drain();
-        },
+        complete: () => scan.complete(),
       });
-
       return () => {
         subscription.unsubscribe();
-        stepper.dispose();
+        scan.dispose();
         leave();
       };
     });
 }
 
-/** Lets each worker's sequence and each epoch through once, in rising order. */
-class Gate {
-  readonly #sequences = new Map<string, number>();
-  #epoch = -1;
+/** One subscription's scan: takes events one by one, waiting where a reader still holds what the next step would write. */
+class Scan {
+  readonly failed$ = new Subject<void>();
+  readonly #stepper: Stepper;
+  readonly #name: string;
+  readonly #schedule: Schedule;
+  readonly #options: ParsedScanOptions;
+  readonly #out: Subscriber<WeightsUpdate>;
+  readonly #once = new Once();
+  #queue: TrainingEvent[] = [];
+  #blocked = false;
+  // Set while what was queued is handled: what subscribers send in the meantime goes to the end of the line.
+  #draining = false;
+  #sourceDone = false;
+  #rejectionsInARow = 0;
+  #epochs = 0;
 
-  admit({ facts: { worker, sequence }, delivery }: GradientBatch): RxgradError<RejectionReason> | null {
-    if (worker === undefined || sequence === undefined) return null;
-    const last = this.#sequences.get(worker);
-    if (last === undefined || sequence > last) return null;
-    return new RxgradError('duplicate', { where: placeOf(delivery), worker, expected: last, got: sequence });
+  constructor(stepper: Stepper, name: string, schedule: Schedule, options: ParsedScanOptions, out: Subscriber<WeightsUpdate>) {
+    this.#stepper = stepper;
+    this.#name = name;
+    this.#schedule = schedule;
+    this.#options = options;
+    this.#out = out;
   }
 
-  passed({ worker, sequence }: GradientFacts): void {
-    if (worker !== undefined && sequence !== undefined) this.#sequences.set(worker, sequence);
+  next(event: TrainingEvent): void {
+    if (this.#blocked || this.#draining) this.#queue.push(event);
+    else this.#handle(event);
   }
 
-  admitEpoch(epoch: number, where: string): RxgradError<RejectionReason> | null {
-    if (!Number.isSafeInteger(epoch) || epoch < 0) {
-      return new RxgradError('undecodable', { where, expected: 'an epoch as a whole number of at least 0', got: String(epoch) });
+  complete(): void {
+    this.#sourceDone = true;
+    if (!this.#blocked && !this.#draining) this.#out.complete();
+  }
+
+  dispose(): void {
+    this.#stepper.dispose();
+  }
+
+  #handle(event: TrainingEvent): void {
+    if (event instanceof GradientBatch) {
+      this.#step(event);
+    } else if (event.kind === 'rejection') {
+      this.#reject(event);
+    } else if (event.kind === 'epoch') {
+      this.#tick(event);
+    } else {
+      acknowledge(event);
     }
-    if (epoch <= this.#epoch) return new RxgradError('repeatedEpoch', { where, expected: this.#epoch, got: epoch });
-    this.#epoch = epoch;
-    return null;
+  }
+
+  #step(batch: GradientBatch): void {
+    const refusal = this.#once.refuse(batch) ?? this.#stepper.admit(batch);
+    if (refusal) this.#refuse(batch, refusal);
+    else if (this.#stepper.blocked) this.#finishLater(batch);
+    else this.#finish(batch);
+  }
+
+  #finish(batch: GradientBatch): void {
+    const update = this.#stepper.apply(this.#schedule.lr, this.#epochs);
+    this.#once.applied(batch.facts);
+    this.#rejectionsInARow = 0;
+    if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#name });
+    this.#out.next(update);
+    acknowledge(batch);
+  }
+
+  #finishLater(batch: GradientBatch): void {
+    this.#blocked = true;
+    this.#stepper
+      .whenFree()
+      .then(() => {
+        if (this.#out.closed) return;
+        this.#blocked = false;
+        this.#draining = true;
+        this.#finish(batch);
+        this.#drain();
+      })
+      .catch((error: unknown) => this.#fail(error));
+  }
+
+  #drain(): void {
+    let handled = 0;
+    while (handled < this.#queue.length && !this.#blocked && !this.#out.closed) this.#handle(this.#queue[handled++]!);
+    this.#draining = false;
+    this.#queue.splice(0, handled);
+    if (this.#sourceDone && !this.#blocked) this.#out.complete();
+  }
+
+  #tick(event: TrainingEvent & { kind: 'epoch' }): void {
+    const refusal = this.#once.refuseEpoch(event);
+    if (refusal) {
+      this.#refuse(event, refusal);
+      return;
+    }
+    this.#schedule.tick();
+    this.#epochs += 1;
+    const { lr } = this.#schedule;
+    if (channels.epoch.hasSubscribers) channels.epoch.publish({ kind: 'epoch', at: this.#name, epoch: this.#epochs, lr });
+    acknowledge(event);
+  }
+
+  #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {
+    this.#reject(rejection(error, event.delivery, event instanceof GradientBatch ? event.facts : {}));
+  }
+
+  #reject(rejected: Rejection): void {
+    if (channels.rejection.hasSubscribers) channels.rejection.publish({ kind: 'rejection', at: this.#name, rejection: rejected });
+    this.#options.rejections?.next?.(rejected);
+    acknowledge(rejected);
+    // 409: the record itself was fine, it only came twice.
+    if (rejected.error.status === 409) return;
+    this.#rejectionsInARow += 1;
+    if (this.#rejectionsInARow < this.#options.maxRejectionsInARow) return;
+    const { message } = rejected.error;
+    const { error: cause } = rejected;
+    this.#fail(new RxgradError('tooManyRejections', { count: this.#rejectionsInARow, last: message }, { cause }));
+  }
+
+  #fail(error: unknown): void {
+    this.failed$.next();
+    this.#out.error(error);
   }
 }

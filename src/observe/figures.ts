@@ -1,0 +1,79 @@
+import type { RejectionReason } from '../errors.ts';
+import type { Observation } from './channels.ts';
+
+/** The figures of a stream up to now. Values that nothing has reported yet are null. */
+export interface Figures {
+  /** Gradient batches that came by (before a scan) or were applied (behind one). */
+  readonly batches: number;
+  readonly epochs: number;
+  readonly rejections: Readonly<Partial<Record<RejectionReason, number>>>;
+  /** Global norm of the last batch, before clipping. */
+  readonly gradientNorm: number | null;
+  /** Share of the applied batches whose global norm was clipped, 0 to 1. */
+  readonly clippedShare: number | null;
+  /** Learning rate of the last step. */
+  readonly lr: number | null;
+  /** What the last step took. */
+  readonly stepMs: number | null;
+  /** Versions between the last batch's weights and those that it was applied to. */
+  readonly staleness: number | null;
+  readonly version: number | null;
+  /** What the last swap took. */
+  readonly swapMs: number | null;
+  readonly predictions: number;
+  /** What the last prediction took to compute. */
+  readonly predictionMs: number | null;
+}
+
+/** Nothing seen yet. */
+export const noFigures: Figures = {
+  batches: 0,
+  epochs: 0,
+  rejections: {},
+  gradientNorm: null,
+  clippedShare: null,
+  lr: null,
+  stepMs: null,
+  staleness: null,
+  version: null,
+  swapMs: null,
+  predictions: 0,
+  predictionMs: null,
+};
+
+/** Adds an observation to the figures. */
+export function nextFigures(figures: Figures, observation: Observation): Figures {
+  switch (observation.kind) {
+    case 'batch':
+      return { ...figures, batches: figures.batches + 1, gradientNorm: observation.gradientNorm ?? figures.gradientNorm };
+    case 'step': {
+      const clipped = (figures.clippedShare ?? 0) * figures.batches + (observation.clipped ? 1 : 0);
+      const batches = figures.batches + 1;
+      return {
+        ...figures,
+        batches,
+        gradientNorm: observation.gradientNorm,
+        clippedShare: clipped / batches,
+        lr: observation.lr,
+        stepMs: observation.durationMs,
+        staleness: observation.staleness ?? figures.staleness,
+        version: observation.version,
+      };
+    }
+    case 'rejection': {
+      const { reason } = observation.rejection;
+      return { ...figures, rejections: { ...figures.rejections, [reason]: (figures.rejections[reason] ?? 0) + 1 } };
+    }
+    case 'epoch':
+      return { ...figures, epochs: figures.epochs + 1, lr: observation.lr ?? figures.lr };
+    case 'swap':
+      return { ...figures, version: observation.version, swapMs: observation.durationMs };
+    case 'prediction':
+      return {
+        ...figures,
+        predictions: figures.predictions + 1,
+        version: observation.version,
+        predictionMs: observation.durationMs,
+      };
+  }
+}

@@ -1,0 +1,32 @@
+import { type RejectionReason, RxgradError } from '../errors.ts';
+import { type EpochBoundary, type GradientBatch, type GradientFacts, placeOf } from '../events.ts';
+
+/** Lets each worker's sequence numbers, and the numbers of epochs, through in rising order: nothing is counted twice. */
+export class Once {
+  readonly #sequences = new Map<string, number>();
+  #epoch = -1;
+
+  /** Why a batch is not new, or null. */
+  refuse({ facts: { worker, sequence }, delivery }: GradientBatch): RxgradError<RejectionReason> | null {
+    if (worker === undefined || sequence === undefined) return null;
+    const last = this.#sequences.get(worker);
+    if (last === undefined || sequence > last) return null;
+    return new RxgradError('duplicate', { where: placeOf(delivery), worker, expected: last, got: sequence });
+  }
+
+  /** Notes a batch that was applied. One that was rejected may come again. */
+  applied({ worker, sequence }: GradientFacts): void {
+    if (worker !== undefined && sequence !== undefined) this.#sequences.set(worker, sequence);
+  }
+
+  /** Notes an epoch, or tells why it does not count. */
+  refuseEpoch({ epoch, delivery }: EpochBoundary): RxgradError<RejectionReason> | null {
+    const where = placeOf(delivery);
+    if (!Number.isSafeInteger(epoch) || epoch < 0) {
+      return new RxgradError('undecodable', { where, expected: 'an epoch as a whole number of at least 0', got: String(epoch) });
+    }
+    if (epoch <= this.#epoch) return new RxgradError('repeatedEpoch', { where, expected: this.#epoch, got: epoch });
+    this.#epoch = epoch;
+    return null;
+  }
+}
