@@ -1,0 +1,158 @@
+import { RxgradError } from '../errors.ts';
+import { consumeLog, type ReadableLog } from './log-consumption.ts';
+import { type Append, LogFile } from './log-file.ts';
+import { requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import type { Consumption, NewRecord, Position, Transport } from './transport.ts';
+
+export interface EmbeddedLogOptions {
+  /**
+   * What `produce` waits for. `'full'`: the disk has the records, which so survive a loss of power. `'normal'`: the
+   * operating system has them; they survive the end of the process, also by `kill -9`, but the last ones before a loss of
+   * power may be missing (the log stays sound). Default `'full'`.
+   */
+  readonly synchronous?: 'full' | 'normal';
+  /** How often a consumer looks for records of other processes. Those of other threads announce themselves. Default 5. */
+  readonly pollIntervalMs?: number;
+}
+
+const mostPartitions = 1024;
+// SQLite's limit for a row is 1,000,000,000 bytes, with its key and headers.
+const mostValueBytes = 900_000_000;
+
+interface Waiting extends Append {
+  readonly resolve: (positions: Position[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Opens a durable log in a single file (SQLite, with its `-wal` and `-shm` beside it) and makes it where there is none.
+ * Threads and processes may have it open at once, each by its own call. Every consumer gets all partitions, so a group is
+ * one consumer at a time. Calls of `produce` made in the same turn of the event loop share a transaction.
+ *
+ * @example
+ * const transport = embeddedLog('gradients.log');
+ * await transport.createTopic('gradients', { partitions: 2 });
+ * await transport.produce('gradients', [{ value: new Uint8Array([1]), partition: 1 }]);
+ */
+export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs = 5 }: EmbeddedLogOptions = {}): Transport {
+  if (synchronous !== 'full' && synchronous !== 'normal') {
+    throw new RxgradError('invalidOption', { option: 'synchronous', expected: '"full" or "normal"', got: String(synchronous) });
+  }
+  if (!(pollIntervalMs >= 1)) {
+    throw new RxgradError('invalidOption', { option: 'pollIntervalMs', expected: 'a number from 1', got: pollIntervalMs });
+  }
+  const file = new LogFile(path, synchronous);
+  const consumptions = new Set<Consumption>();
+  const appends = appendSignal(file, pollIntervalMs);
+  let waiting: Waiting[] = [];
+
+  const log: ReadableLog = {
+    bounds: (topic) => file.bounds(topic),
+    read: (topic, partition, offset) => file.read(topic, partition, offset),
+    acknowledged: (group, topic) => file.acknowledged(group, topic),
+    acknowledge: (group, topic, next) => file.acknowledge(group, topic, next),
+    onAppend: appends.listen,
+  };
+
+  function flush(): void {
+    const appending = waiting;
+    waiting = [];
+    if (appending.length === 0) return;
+    try {
+      const positions = file.append(appending);
+      for (const [i, { resolve }] of appending.entries()) resolve(positions[i]!);
+      appends.announce();
+    } catch (error) {
+      for (const { reject } of appending) reject(error);
+    }
+  }
+
+  return {
+    name: file.name,
+    async createTopic(topic, { partitions = 1 } = {}) {
+      file.createTopic(topic, requirePartitionCount(partitions, mostPartitions));
+    },
+    async produce(topic, records) {
+      requirePartitions(topic, file.partitionCount(topic), records);
+      requireSizes(topic, records);
+      if (records.length === 0) return [];
+      if (waiting.length === 0) setImmediate(flush);
+      return new Promise((resolve, reject) => waiting.push({ topic, records, resolve, reject }));
+    },
+    async consume(options) {
+      const consumption = consumeLog(log, options);
+      consumptions.add(consumption);
+      return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
+    },
+    async endOffsets(topic) {
+      return file.bounds(topic).map(({ end }) => end);
+    },
+    async startOffsets(topic) {
+      return file.bounds(topic).map(({ first }) => first);
+    },
+    async close() {
+      await Promise.all([...consumptions].map((consumption) => consumption.stop()));
+      flush();
+      appends.close();
+      file.close();
+    },
+  };
+}
+
+/** Tells listeners that the file has grown: at once within the process, by looking at its version for other processes. */
+function appendSignal(file: LogFile, pollIntervalMs: number) {
+  const listeners = new Set<() => void>();
+  const notify = (): void => {
+    for (const listener of listeners) listener();
+  };
+  const otherConnections = new BroadcastChannel(`rxgrad:sources:${file.path}`);
+  otherConnections.onmessage = notify;
+  otherConnections.unref();
+  let polling: NodeJS.Timeout | undefined;
+  let version = file.dataVersion();
+
+  function poll(): void {
+    const current = versionOr(file, version + 1);
+    if (current === version) return;
+    version = current;
+    notify();
+  }
+
+  return {
+    announce(): void {
+      notify();
+      otherConnections.postMessage(null);
+    },
+    listen(callback: () => void): () => void {
+      listeners.add(callback);
+      polling ??= setInterval(poll, pollIntervalMs);
+      return () => {
+        listeners.delete(callback);
+        if (listeners.size > 0) return;
+        clearInterval(polling);
+        polling = undefined;
+      };
+    },
+    close(): void {
+      clearInterval(polling);
+      otherConnections.close();
+    },
+  };
+}
+
+/** A file that cannot be looked at wakes its consumers, whose own reads then tell why. */
+function versionOr(file: LogFile, fallback: number): number {
+  try {
+    return file.dataVersion();
+  } catch {
+    return fallback;
+  }
+}
+
+function requireSizes(topic: string, records: readonly NewRecord[]): void {
+  for (const { value } of records) {
+    if (value && value.length > mostValueBytes) {
+      throw new RxgradError('oversizedRecord', { where: topic, expected: mostValueBytes, got: value.length });
+    }
+  }
+}

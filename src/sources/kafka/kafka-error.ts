@@ -1,0 +1,75 @@
+import { isRxgradError, RxgradError } from '../../errors.ts';
+
+interface KafkaFailure {
+  readonly name?: string;
+  readonly type?: string;
+  readonly message?: string;
+  readonly retriable?: boolean;
+  readonly cause?: unknown;
+  readonly originalError?: unknown;
+  readonly errors?: readonly unknown[];
+}
+
+const unreachable = [
+  'KafkaJSConnectionError',
+  'KafkaJSConnectionClosedError',
+  'KafkaJSRequestTimeoutError',
+  'KafkaJSNoBrokerAvailableError',
+  'KafkaJSBrokerNotFound',
+];
+const refused = ['KafkaJSSASLAuthenticationError', 'KafkaJSUnsupportedMagicByteInMessageSet', 'KafkaJSNotImplemented'];
+
+/** Whether an error tells that Kafka will never accept this: waiting for a broker to come back would not help. */
+export function isFinal(error: unknown): boolean {
+  return isRxgradError(error) || failures(error).some(isFinalFailure);
+}
+
+export function isUnreachable(error: unknown): boolean {
+  return failures(error).some(({ name = '' }) => unreachable.includes(name));
+}
+
+export function isTooLarge(error: unknown): boolean {
+  return failures(error).some(({ type }) => type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE');
+}
+
+export function isUnknownTopic(error: unknown): boolean {
+  return failures(error).some(({ type }) => type === 'UNKNOWN_TOPIC_OR_PARTITION');
+}
+
+/** Turns what kafkajs threw into one error that says what to do. */
+export function kafkaError(transport: string, error: unknown, topic?: string): RxgradError {
+  if (isRxgradError(error)) return error;
+  if (topic !== undefined && isUnknownTopic(error))
+    return new RxgradError('unknownTopic', { transport, topic }, { cause: error });
+  const [problem, advice] = diagnosis(error);
+  return new RxgradError('transportFailed', { transport, problem, advice }, { cause: error });
+}
+
+function diagnosis(error: unknown): [problem: string, advice: string] {
+  const chain = failures(error);
+  const message = chain.at(-1)?.message ?? String(error);
+  if (chain.some(({ name }) => name === 'KafkaJSSASLAuthenticationError')) {
+    return ['the broker refused the credentials', 'Check sasl (mechanism, username, password) and ssl'];
+  }
+  if (chain.some(({ type = '' }) => type.endsWith('AUTHORIZATION_FAILED'))) {
+    return [message, "Give this client's user the right to do so"];
+  }
+  if (isUnreachable(error)) return [`no broker can be reached (${message})`, 'Check brokers and ssl, and that Kafka runs there'];
+  return [message, "Look at the broker's log"];
+}
+
+function isFinalFailure({ name = '', type = '' }: KafkaFailure): boolean {
+  return refused.includes(name) || type.endsWith('AUTHORIZATION_FAILED') || type === 'INVALID_TOPIC_EXCEPTION';
+}
+
+/** An error with its causes, outermost first. */
+function failures(error: unknown): KafkaFailure[] {
+  const chain: KafkaFailure[] = [];
+  let current: unknown = error;
+  while (typeof current === 'object' && current !== null && !chain.includes(current)) {
+    const failure: KafkaFailure = current;
+    chain.push(failure);
+    current = failure.cause ?? failure.originalError ?? failure.errors?.[0];
+  }
+  return chain;
+}

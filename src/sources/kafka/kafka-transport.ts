@@ -1,0 +1,165 @@
+import kafkajs, { type Admin, type Producer } from 'kafkajs';
+import { RxgradError } from '../../errors.ts';
+import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
+import type { Consumption, NewRecord, Transport } from '../transport.ts';
+import { kafkaAppender } from './kafka-appender.ts';
+import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { consumeKafka } from './kafka-consumption.ts';
+import { isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+
+export interface KafkaTransportOptions extends KafkaConnectionOptions {
+  /** How long brokers may be out of reach before a consumption or an append fails. Default 120000. */
+  readonly reconnectForMs?: number;
+  /** The largest record, and `max.message.bytes` of the topics that `createTopic` makes. Default 96 MiB. */
+  readonly maxRecordBytes?: number;
+  /** Of the topics that `createTopic` makes. Default: the broker's. */
+  readonly replicationFactor?: number;
+}
+
+const mostPartitions = 10_000;
+const brokersDefault = -1;
+
+/**
+ * Makes a transport over Apache Kafka (or what speaks its protocol), through kafkajs. Connects when first used. Records are
+ * acknowledged by all in-sync replicas; a retry whose first answer was lost appends them twice.
+ *
+ * @example
+ * const transport = kafkaTransport({ brokers: ['localhost:9092'] });
+ */
+export function kafkaTransport(options: KafkaTransportOptions): Transport {
+  const { reconnectForMs = 120_000, maxRecordBytes = 96 * 2 ** 20, replicationFactor = brokersDefault } = options;
+  if (options.brokers.length === 0) {
+    throw new RxgradError('invalidOption', { option: 'brokers', expected: 'at least one host:port', got: 'none' });
+  }
+  const name = `Kafka ${options.brokers.join(',')}`;
+  const partitionCounts = new Map<string, number>();
+  const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
+  const consumptions = new Set<Consumption>();
+  const kafka = kafkaClient(options);
+  const admin = lasting(() => kafka.admin());
+  const producer = lasting(() =>
+    kafka.producer({
+      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+      allowAutoTopicCreation: false,
+      maxInFlightRequests: 1,
+    }),
+  );
+  let closed = false;
+
+  async function ask<T>(question: (admin: Admin) => Promise<T>, topic?: string): Promise<T> {
+    if (closed) throw closedTransport(name);
+    try {
+      const first = await admin.connected();
+      return await question(first).catch(async (error) => {
+        if (!isUnreachable(error)) throw error;
+        // The connection is from before a broker's restart.
+        await admin.drop();
+        return question(await admin.connected());
+      });
+    } catch (error) {
+      throw kafkaError(name, error, topic);
+    }
+  }
+
+  async function partitionCount(topic: string): Promise<number> {
+    const known = partitionCounts.get(topic);
+    if (known !== undefined && !closed) return known;
+    const { topics } = await ask((asked) => asked.fetchTopicMetadata({ topics: [topic] }), topic);
+    const count = topics[0]?.partitions.length ?? 0;
+    partitionCounts.set(topic, count);
+    return count;
+  }
+
+  async function bounds(topic: string): Promise<PartitionBounds[]> {
+    await partitionCount(topic);
+    const offsets = await ask((asked) => asked.fetchTopicOffsets(topic), topic);
+    const byPartition = offsets.toSorted((a, b) => a.partition - b.partition);
+    return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
+  }
+
+  async function mostBytes(topic: string): Promise<number | string> {
+    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['max.message.bytes'] }];
+    const found = await ask((asked) => asked.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
+    return Number(found?.resources[0]?.configEntries[0]?.configValue) || "the topic's max.message.bytes in";
+  }
+
+  function appenderOf(topic: string) {
+    let appender = appenders.get(topic);
+    if (!appender) {
+      appender = kafkaAppender({ name, producer: producer.connected, reconnectForMs, mostBytes }, topic);
+      appenders.set(topic, appender);
+    }
+    return appender;
+  }
+
+  return {
+    name,
+    async createTopic(topic, { partitions } = {}) {
+      const numPartitions = partitions === undefined ? 1 : requirePartitionCount(partitions, mostPartitions);
+      const configEntries = [{ name: 'max.message.bytes', value: String(maxRecordBytes) }];
+      await ask((asked) => asked.createTopics({ topics: [{ topic, numPartitions, replicationFactor, configEntries }] }));
+    },
+    async produce(topic, records) {
+      requirePartitions(topic, await partitionCount(topic), records);
+      requireSizes(topic, records, maxRecordBytes);
+      if (records.length === 0) return [];
+      return appenderOf(topic)
+        .append(records)
+        .catch((error) => {
+          if (isUnknownTopic(error)) partitionCounts.delete(topic);
+          throw error;
+        });
+    },
+    async consume(consumeOptions) {
+      const consumption = await consumeKafka({ name, connection: options, reconnectForMs, bounds }, consumeOptions);
+      consumptions.add(consumption);
+      return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
+    },
+    async endOffsets(topic) {
+      return (await bounds(topic)).map(({ end }) => end);
+    },
+    async startOffsets(topic) {
+      return (await bounds(topic)).map(({ first }) => first);
+    },
+    async close() {
+      await Promise.all([...consumptions].map((consumption) => consumption.stop()));
+      closed = true;
+      await Promise.all([...appenders.values()].map((appender) => appender.idle()));
+      await Promise.all([admin.drop(), producer.drop()]);
+    },
+  };
+}
+
+/** One connection that is made when first needed, kept, and made anew after it failed or was dropped. */
+function lasting<Client extends Admin | Producer>(create: () => Client) {
+  let current: Promise<Client> | null = null;
+
+  async function connect(): Promise<Client> {
+    const client = create();
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      current = null;
+      throw error;
+    }
+  }
+
+  return {
+    connected: (): Promise<Client> => {
+      current ??= connect();
+      return current;
+    },
+    async drop(): Promise<void> {
+      const dropped = current;
+      current = null;
+      await dropped?.then((client) => client.disconnect()).catch(() => undefined);
+    },
+  };
+}
+
+function requireSizes(topic: string, records: readonly NewRecord[], expected: number): void {
+  for (const { value } of records) {
+    if (value && value.length > expected) throw new RxgradError('oversizedRecord', { where: topic, expected, got: value.length });
+  }
+}
