@@ -7,12 +7,18 @@ export function parseOptions<S extends v.GenericSchema>(schema: S, options: unkn
   if (result.success) return result.output;
   const issue = result.issues[0];
   const path = v.getDotPath(issue);
-  const expected = issue.expected && issue.kind !== 'validation' ? issue.expected : (issue.expected ?? issue.message);
   throw new RxgradError('invalidOption', {
     option: path ? `${where}: ${path}` : where,
-    expected: issue.expected === 'never' ? 'no such option' : expected === 'unknown' ? issue.message : expected,
+    expected: expectationOf(issue, path),
     got: issue.received,
   });
+}
+
+function expectationOf({ message, expected }: v.BaseIssue<unknown>, path: string | null): string {
+  // A message of the schema's own says it in words; valibot's begin like this.
+  if (!message.startsWith('Invalid ') || !expected) return message;
+  if (expected === 'never') return 'no such option';
+  return expected === `"${path?.split('.').at(-1)}"` ? 'a value' : expected;
 }
 
 /** Any finite number. */
@@ -22,6 +28,6 @@ export const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
 /** A finite number of at least 0. */
 export const nonNegative = v.pipe(v.number(), v.finite(), v.minValue(0));
 /** A whole number of at least 1. */
-export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+export const count = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(1));
 /** A number in [0, 1): a momentum or a decay rate of moments. */
 export const fraction = v.pipe(v.number(), v.minValue(0), v.ltValue(1));

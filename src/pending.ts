@@ -4,6 +4,7 @@ import { copyAndSquare, copyBytes, type Kernels, sumOfSquares } from './kernels/
 
 /** Weights by name, as an operation may need them. */
 export interface WeightsByName {
+  has(name: string): boolean;
   get(name: string): { readonly data: Float32Array };
 }
 
@@ -48,14 +49,15 @@ export function clipFactor(norm: number, maxNorm: number): number {
 
 /**
  * Does one operation on gradients that lie at `gradients` of the kernels' memory, laid out as `layout` says.
- * `weightsAt` gives the address of a tensor's weights in the same memory. Tells whether a global norm was clipped.
+ * `weightsAt` gives the address of a tensor's weights in the same memory, or null where there are none that fit. Tells whether
+ * a global norm was clipped.
  */
 export function runOperation(
   kernels: Kernels,
   operation: Operation,
   gradients: number,
   layout: TensorLayout,
-  weightsAt: (tensor: TensorSpec) => number,
+  weightsAt: (tensor: TensorSpec) => number | null,
 ): boolean {
   const length = layout.byteLength >> 2;
   switch (operation.op) {
@@ -70,7 +72,8 @@ export function runOperation(
     case 'addDecayedWeights':
       if (operation.decay === 0) return false;
       for (const tensor of layout.tensors) {
-        kernels.addDecay(gradients + tensor.begin, weightsAt(tensor), tensor.length, operation.decay);
+        const weights = weightsAt(tensor);
+        if (weights !== null) kernels.addDecay(gradients + tensor.begin, weights, tensor.length, operation.decay);
       }
       return false;
   }
@@ -97,7 +100,11 @@ export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pendi
   return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.byteLength >> 2)));
 }
 
-/** Lays a payload out in memory of its own, does the pending operations there, and lends the place. */
+/**
+ * Lays a payload out in memory of its own, does the pending operations there, and lends the place. A batch that the scan
+ * is going to reject keeps what it is rejected for: one that is not finite stays as it came, and decay leaves out tensors
+ * that do not fit the parameters.
+ */
 function inWorkspace<T>(
   layout: TensorLayout,
   payload: Uint8Array,
@@ -111,12 +118,11 @@ function inWorkspace<T>(
   const gradients = arena.allocate(room);
   const weights = arena.allocate(room);
   try {
-    copyAndSquare(arena.kernels, arena.bytes, gradients, payload);
-    for (const operation of operationsOf(pending)) {
-      runOperation(arena.kernels, operation, gradients, layout, (tensor) => {
-        copyWeights(operation, tensor, arena, weights + tensor.begin);
-        return weights + tensor.begin;
-      });
+    const finite = Number.isFinite(copyAndSquare(arena.kernels, arena.bytes, gradients, payload));
+    for (const operation of finite ? operationsOf(pending) : []) {
+      runOperation(arena.kernels, operation, gradients, layout, (tensor) =>
+        copyWeights(operation, tensor, arena, weights + tensor.begin),
+      );
     }
     return use(arena, gradients);
   } finally {
@@ -125,9 +131,13 @@ function inWorkspace<T>(
   }
 }
 
-function copyWeights(operation: Operation, tensor: TensorSpec, arena: Arena, to: number): void {
-  if (operation.op !== 'addDecayedWeights') return;
-  if (!operation.params) throw new RxgradError('weightsNeeded', { decay: operation.decay });
-  const { data } = operation.params.get(tensor.name);
+function copyWeights(operation: Operation, { name, length }: TensorSpec, arena: Arena, to: number): number | null {
+  if (operation.op !== 'addDecayedWeights') return null;
+  const { params } = operation;
+  if (!params) throw new RxgradError('weightsNeeded', { decay: operation.decay });
+  if (!params.has(name)) return null;
+  const { data } = params.get(name);
+  if (data.length !== length) return null;
   copyBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), arena.bytes, to);
+  return to;
 }

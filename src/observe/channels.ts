@@ -2,6 +2,13 @@ import { type Channel, channel } from 'node:diagnostics_channel';
 import type { GradientBatch, Position, Rejection } from '../events.ts';
 
 /** A batch went through a stage. */
+export interface StageObserved {
+  readonly kind: 'stage';
+  readonly at: string;
+  readonly batch: GradientBatch;
+}
+
+/** A batch came by a tap before the scan. */
 export interface BatchObserved {
   readonly kind: 'batch';
   readonly at: string;
@@ -69,11 +76,18 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
-export type Observation = BatchObserved | StepObserved | RejectionObserved | EpochObserved | SwapObserved | PredictionObserved;
+export type Observation =
+  | StageObserved
+  | BatchObserved
+  | StepObserved
+  | RejectionObserved
+  | EpochObserved
+  | SwapObserved
+  | PredictionObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
 export const channels = {
-  stage: channel('rxgrad:stages:batch') as Channel<unknown, BatchObserved>,
+  stage: channel('rxgrad:stages:batch') as Channel<unknown, StageObserved>,
   step: channel('rxgrad:optimizers:step') as Channel<unknown, StepObserved>,
   rejection: channel('rxgrad:optimizers:rejection') as Channel<unknown, RejectionObserved>,
   epoch: channel('rxgrad:optimizers:epoch') as Channel<unknown, EpochObserved>,

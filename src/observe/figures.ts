@@ -44,6 +44,9 @@ export const noFigures: Figures = {
 /** Adds an observation to the figures. */
 export function nextFigures(figures: Figures, observation: Observation): Figures {
   switch (observation.kind) {
+    // A batch goes through several stages, and counts once: at a tap or a scan.
+    case 'stage':
+      return figures;
     case 'batch':
       return { ...figures, batches: figures.batches + 1, gradientNorm: observation.gradientNorm ?? figures.gradientNorm };
     case 'step': {

@@ -31,7 +31,7 @@ export function planFor(params: Parameters, layout: TensorLayout): Plan | Refusa
     }
     const place = params.places[index]!;
     if (length !== place.length || (dims !== null && !sameDims(dims, place.dims))) {
-      const got = String(dims ?? length);
+      const got = dims !== null && sameDims(dims, place.dims) ? `${length} values` : String(dims ?? length);
       return (where) => new RxgradError('wrongShape', { where, parameter: name, expected: String(place.dims), got });
     }
     runs.push({ index, place, gradient: begin });

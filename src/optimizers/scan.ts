@@ -30,7 +30,9 @@ export const scanEntries = {
     v.custom<LearningRate>(() => true),
     1e-3,
   ),
-  rejections: v.optional(v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null)),
+  rejections: v.optional(
+    v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null, 'an observer'),
+  ),
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
 };
 
@@ -56,7 +58,13 @@ export function scanWith(
       const scan = new Scan(new Stepper(params, rule), rule.name, schedule.fresh(), options, out);
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
       const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({
-        next: (event) => scan.next(event),
+        next(event) {
+          try {
+            scan.next(event);
+          } catch (error) {
+            scan.fail(error);
+          }
+        },
         error: (error) => out.error(error),
         complete: () => scan.complete(),
       });
@@ -103,6 +111,12 @@ class Scan {
     if (!this.#blocked && !this.#draining) this.#out.complete();
   }
 
+  /** Ends the stream with an error. The error goes first: the source, once let go, would complete the stream. */
+  fail(error: unknown): void {
+    this.#out.error(error);
+    this.failed$.next();
+  }
+
   dispose(): void {
     this.#stepper.dispose();
   }
@@ -146,7 +160,7 @@ class Scan {
         this.#finish(batch);
         this.#drain();
       })
-      .catch((error: unknown) => this.#fail(error));
+      .catch((error: unknown) => this.fail(error));
   }
 
   #drain(): void {
@@ -184,11 +198,6 @@ class Scan {
     if (this.#rejectionsInARow < this.#options.maxRejectionsInARow) return;
     const { message } = rejected.error;
     const { error: cause } = rejected;
-    this.#fail(new RxgradError('tooManyRejections', { count: this.#rejectionsInARow, last: message }, { cause }));
-  }
-
-  #fail(error: unknown): void {
-    this.failed$.next();
-    this.#out.error(error);
+    this.fail(new RxgradError('tooManyRejections', { count: this.#rejectionsInARow, last: message }, { cause }));
   }
 }

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
-import { parseOptions, positive } from '../options.ts';
+import { nonNegative, parseOptions, positive } from '../options.ts';
 import { type Schedule, tickedSchedule } from './schedule.ts';
 import { stepLR, type stepLRSchema } from './step-lr.ts';
 
@@ -29,11 +29,12 @@ export function scheduleOf(lr: LearningRate): Schedule {
     const rate = parseOptions(positive, lr, 'lr');
     return tickedSchedule(() => rate);
   }
-  if (typeof lr === 'function') return tickedSchedule(lr);
-  if (typeof lr === 'object' && lr !== null) return 'type' in lr ? schedule(lr) : lr.fresh();
+  if (typeof lr === 'function') return tickedSchedule((ticks) => parseOptions(nonNegative, lr(ticks), `lr(${ticks})`));
+  if (typeof lr === 'object' && lr !== null && 'type' in lr) return schedule(lr);
+  if (typeof lr?.fresh === 'function') return lr.fresh();
   throw new RxgradError('invalidOption', {
     option: 'lr',
     expected: 'a number above 0, a schedule or its config',
-    got: String(lr),
+    got: typeof lr === 'object' ? JSON.stringify(lr) : String(lr),
   });
 }

@@ -92,10 +92,8 @@ export class EventDecoder {
     if ('problem' in parsed)
       return refuse(delivery, 'a ce_gradient header as in RFC 9651', `${parsed.problem} in ${excerpt(described!)}`);
     const id = text(headers.ce_id);
+    if (id !== undefined && !isSequence(id)) return refuse(delivery, 'a sequence number as ce_id', excerpt(id));
     const sequence = id === undefined ? undefined : Number(id);
-    if (sequence !== undefined && (id === '' || !Number.isSafeInteger(sequence) || sequence < 0)) {
-      return refuse(delivery, 'a sequence number as ce_id', excerpt(id!));
-    }
     const facts: GradientFacts = {
       ...parsed.facts,
       worker: text(headers.ce_source),
@@ -136,6 +134,10 @@ function refuse(delivery: Delivery, expected: string, got: string, facts?: Gradi
 
 function isEpoch(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isSequence(id: string): boolean {
+  return /^\d+$/.test(id) && Number.isSafeInteger(Number(id));
 }
 
 /** A header as text, cut where no honest one is so long. */

@@ -17,11 +17,12 @@ export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'fr
   readonly where?: (event: TrainingEvent) => boolean;
 }
 
+const name = v.pipe(v.string(), v.nonEmpty('a name'));
 const schema = v.pipe(
   v.strictObject({
-    topic: v.pipe(v.string(), v.nonEmpty()),
+    topic: name,
     from: v.optional(v.union([v.picklist(['beginning', 'end']), v.map(v.number(), v.number())])),
-    group: v.optional(v.pipe(v.string(), v.nonEmpty())),
+    group: v.optional(name),
     maxInFlight: v.optional(count, 1000),
     maxBytes: v.optional(count, 64 << 20),
     until: v.optional(v.literal('end')),
@@ -61,6 +62,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
     const deliver = (topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> => {
       for (let i = 0; i < records.length; i++) {
         if (out.closed) return;
+        if (ends && records[i]!.offset >= ends[partition]!) break;
         if (!inFlight.hasRoom(bytesOf(records[i]!)))
           return inFlight.whenRoom().then(() => deliver(topic, partition, records.slice(i)));
         hand(topic, partition, records[i]!);

@@ -11,8 +11,8 @@ const factOf: Readonly<Record<string, NumberFact>> = {
   loss: 'loss',
 };
 const wholeNumbers: ReadonlySet<NumberFact> = new Set(['base', 'batchSize', 'epoch']);
-// RFC 9651, section 4.2.4: at most 15 digits, of which a decimal has at most 12 before and 3 behind the point.
-const plainMember = /^([a-z*][a-z0-9_.*-]*)=(-?\d{1,15}(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?)$/;
+// As JavaScript writes numbers: at most 21 digits before the point and 22 behind it (RFC 9651, section 4.2.4: 12 and 3).
+const plainMember = /^([a-z*][a-z0-9_.*-]*)=(-?\d{1,21}(?:\.\d{1,22})?(?:[eE][+-]?\d{1,3})?)$/;
 
 /**
  * Reads the `ce_gradient` header: a dictionary of RFC 9651, as `base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43`.

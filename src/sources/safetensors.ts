@@ -110,13 +110,13 @@ function parseHeader(text: string): TensorLayout | SafetensorsProblem {
 function parseEntry(name: string, entry: HeaderEntry | null): TensorSpec | SafetensorsProblem {
   const { dtype, shape, data_offsets: offsets } = entry ?? {};
   if (dtype !== 'F32') {
-    return (where) => new RxgradError('wrongType', { where, parameter: name, expected: 'F32', got: excerpt(String(dtype)) });
+    return (where) => new RxgradError('wrongType', { where, parameter: name, expected: 'F32', got: excerptOf(dtype) });
   }
   if (!Array.isArray(shape) || shape.length > MAX_RANK || !shape.every(isSize)) {
-    return undecodable(`a shape of at most ${MAX_RANK} sizes for "${name}"`, excerpt(JSON.stringify(shape) ?? 'none'));
+    return undecodable(`a shape of at most ${MAX_RANK} sizes for "${name}"`, excerptOf(shape));
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
-    return undecodable(`data_offsets [begin, end] for "${name}"`, excerpt(JSON.stringify(offsets) ?? 'none'));
+    return undecodable(`data_offsets [begin, end] for "${name}"`, excerptOf(offsets));
   }
   const [begin, end] = offsets as [number, number];
   const length = (shape as number[]).reduce((product, size) => product * size, 1);
@@ -128,6 +128,17 @@ function parseEntry(name: string, entry: HeaderEntry | null): TensorSpec | Safet
 
 function isSize(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** Says what a header holds in some place. Nested values stay unwritten: they could be too deep for `JSON.stringify`. */
+function excerptOf(value: unknown): string {
+  if (value === undefined) return 'none';
+  const written = Array.isArray(value) ? value.slice(0, 2 * MAX_RANK).map(shallow) : shallow(value);
+  return excerpt(typeof written === 'string' ? written : JSON.stringify(written));
+}
+
+function shallow(value: unknown): unknown {
+  return typeof value === 'object' && value !== null ? '...' : value;
 }
 
 function undecodable(expected: string, got: string): SafetensorsProblem {

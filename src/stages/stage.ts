@@ -14,7 +14,7 @@ export function stage(operation: Operation): OperatorFunction<TrainingEvent, Tra
     if (!(event instanceof GradientBatch)) return event;
     if (link.previous !== event.pending) link = { operation, previous: event.pending };
     const batch = new GradientBatch(event.message, link);
-    if (channels.stage.hasSubscribers) channels.stage.publish({ kind: 'batch', at: operation.op, batch });
+    if (channels.stage.hasSubscribers) channels.stage.publish({ kind: 'stage', at: operation.op, batch });
     return batch;
   });
 }
