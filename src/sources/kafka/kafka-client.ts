@@ -16,11 +16,15 @@ export interface KafkaConnectionOptions {
 
 const logChannel = channel('rxgrad:sources:log');
 
-/**
- * Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. Gives up on a
- * connection after a few attempts; what must outlast a broker's restart tries again above it.
- */
-export function kafkaClient(options: KafkaConnectionOptions, onLog?: (entry: LogEntry) => void): Kafka {
+/** What one client does beside connecting. */
+export interface KafkaClientBehaviour {
+  /** Attempts after the first, a second apart at most. Default 2. */
+  readonly retries?: number;
+  readonly onLog?: (entry: LogEntry) => void;
+}
+
+/** Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. */
+export function kafkaClient(options: KafkaConnectionOptions, { retries = 2, onLog }: KafkaClientBehaviour = {}): Kafka {
   const { brokers, clientId = 'rxgrad', ssl, sasl, connectTimeoutMs = 3000 } = options;
   return new kafkajs.Kafka({
     brokers: [...brokers],
@@ -29,7 +33,7 @@ export function kafkaClient(options: KafkaConnectionOptions, onLog?: (entry: Log
     ...(sasl === undefined ? {} : { sasl }),
     connectionTimeout: connectTimeoutMs,
     authenticationTimeout: 10_000,
-    retry: { retries: 2, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 },
+    retry: { retries, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 },
     socketFactory: readingSockets(),
     logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => {

@@ -21,11 +21,13 @@ const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, 
 // Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
 const maxWaitTimeInMs = 100;
 const session = { sessionTimeout: 15_000, rebalanceTimeout: 15_000, heartbeatInterval: 2000 };
-// Outlasts the restart of a broker within one membership: a new one would wait for the old one's session to end.
 const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartOnFailure: async () => false };
+// Outlasts a quick restart of a broker within one membership: a new one has to wait until the old one's session ends.
+const mostRetries = 15;
 const partitionsAtOnce = 32;
 const commitIntervalMs = 3000;
 const lastCommitTimeoutMs = 5000;
+const leaveTimeoutMs = 5000;
 const restartDelayMs = 500;
 const pauseAfterMs = 100;
 
@@ -62,9 +64,12 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   }
 
   async function connect(): Promise<void> {
-    const kafka = kafkaClient(context.connection, (entry) => {
-      // kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
-      if (entry.log.message.startsWith('Offset out of range')) void checkPosition(Number(entry.log.partition));
+    const kafka = kafkaClient(context.connection, {
+      retries: Math.min(mostRetries, Math.ceil(context.reconnectForMs / 1000)),
+      onLog({ log }) {
+        // kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
+        if (log.message.startsWith('Offset out of range')) void checkPosition(Number(log.partition));
+      },
     });
     const connecting = kafka.consumer({
       groupId,
@@ -177,7 +182,9 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function leave(): Promise<void> {
     const leaving = consumer;
     consumer = null;
-    await leaving?.disconnect().catch(() => undefined);
+    // Without a broker, kafkajs ends its attempts to reach one before it disconnects.
+    const left = leaving?.disconnect().catch(() => undefined);
+    await Promise.race([left, delay(leaveTimeoutMs, undefined, { ref: false })]);
   }
 
   function fail(error: unknown): void {
