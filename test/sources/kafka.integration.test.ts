@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:net';
+import { inspect } from 'node:util';
 import kafkajs from 'kafkajs';
 import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
@@ -65,6 +66,14 @@ describe.skipIf(!found)('on a broker', () => {
     });
   });
 
+  it('tells that the broker wants another way to log in, without the password', async (context) => {
+    const transport = kafkaTransport({ brokers, sasl: { mechanism: 'plain', username: 'u', password: 'secret' } });
+    context.onTestFinished(() => transport.close());
+    const failed = await transport.endOffsets('gradients').catch((error: unknown) => error);
+    expect(failed).toMatchObject({ key: 'transportFailed', message: expect.stringContaining('Check sasl and ssl') });
+    expect(inspect(failed, { depth: null })).not.toContain('secret');
+  });
+
   it('writes acknowledged offsets while it runs', async (context) => {
     const { transport, admin, topic } = await setUp(context);
     const groupId = `group-${randomUUID()}`;
@@ -125,7 +134,7 @@ describe('without a broker', () => {
       key: 'transportFailed',
       message: expect.stringMatching(/no broker can be reached.*ECONNREFUSED/),
     });
-    expect(JSON.stringify(failed)).not.toContain('secret');
+    expect(inspect(failed, { depth: null })).not.toContain('secret');
     await expect(collect(context, transport, { topic: 'gradients' })).rejects.toMatchObject({ key: 'transportFailed' });
     await expect(transport.createTopic('gradients')).rejects.toMatchObject({ key: 'transportFailed' });
   });

@@ -51,15 +51,20 @@ function diagnosis(error: unknown): [problem: string, advice: string] {
   if (chain.some(({ name }) => name === 'KafkaJSSASLAuthenticationError')) {
     return ['the broker refused the credentials', 'Check sasl (mechanism, username, password) and ssl'];
   }
+  if (chain.some(({ type = '' }) => type.includes('SASL')))
+    return [message, 'Check sasl and ssl: does the broker want this mechanism?'];
   if (chain.some(({ type = '' }) => type.endsWith('AUTHORIZATION_FAILED'))) {
     return [message, "Give this client's user the right to do so"];
   }
-  if (isUnreachable(error)) return [`no broker can be reached (${message})`, 'Check brokers and ssl, and that Kafka runs there'];
+  if (isUnreachable(error))
+    return [`no broker can be reached (${message})`, 'Check brokers, ssl and sasl, and that Kafka runs there'];
   return [message, "Look at the broker's log"];
 }
 
 function isFinalFailure({ name = '', type = '' }: KafkaFailure): boolean {
-  return refused.includes(name) || type.endsWith('AUTHORIZATION_FAILED') || type === 'INVALID_TOPIC_EXCEPTION';
+  return (
+    refused.includes(name) || type.includes('SASL') || type.endsWith('AUTHORIZATION_FAILED') || type === 'INVALID_TOPIC_EXCEPTION'
+  );
 }
 
 /** An error with its causes, outermost first. */
