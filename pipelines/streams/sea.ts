@@ -25,7 +25,8 @@ export interface SeaDriftOptions {
   readonly seed?: number;
 }
 
-const thresholds = [8, 9, 7, 9.5] as const;
+/** θ of each variant. */
+export const thresholds = [8, 9, 7, 9.5] as const;
 
 /**
  * Generates SEA without end: y = x₀ + x₁ > θ, event for event as river 0.26.1 does.

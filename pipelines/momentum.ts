@@ -1,0 +1,113 @@
+import { writeFile } from 'node:fs/promises';
+import { fromEvent, lastValueFrom, takeUntil } from 'rxjs';
+import { Meter, percentiles } from '../src/cli/meter.ts';
+import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
+import type { Reporter } from '../src/cli/reporter.ts';
+import { fromTransport, HotSwapSession, hotSwap, type OptimizerConfig, optimizer, type Rejection } from '../src/index.ts';
+import { readModel } from '../src/inference/onnx/model.ts';
+import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
+
+const SHOWN_REJECTIONS = 10;
+
+/** Gradients of a topic become weights of a model: the road from the log to a live session, with nothing made up. */
+export const pipeline: Pipeline = {
+  summary: 'Turns the gradients of a topic into weights of an ONNX model, with momentum',
+  options: [
+    { flags: '--model <file>', summary: 'ONNX model, with its weights as initializers', required: true },
+    { flags: '--topic <name>', summary: 'topic of the gradients', required: true },
+    { flags: '--from <place>', summary: 'where to begin: beginning or end', default: 'beginning', choices: ['beginning', 'end'] },
+    { flags: '--until-end', summary: 'end behind the last record there is now, instead of waiting for more' },
+    { flags: '--lr <rate>', summary: 'learning rate', default: 0.1, number: 'any' },
+    {
+      flags: '--step-size <epochs>',
+      summary: 'epochs after which the rate is multiplied by gamma (default: never)',
+      number: 'whole',
+    },
+    { flags: '--gamma <factor>', summary: 'factor of the rate', default: 0.1, number: 'any' },
+    { flags: '--momentum <share>', summary: 'share of the velocity that stays', default: 0.9, number: 'any' },
+    { flags: '--nesterov', summary: "take Nesterov's look-ahead" },
+    { flags: '--clip-norm <norm>', summary: 'limit of the global norm (default: none)', number: 'any' },
+    { flags: '--clip-value <limit>', summary: 'limit of each element (default: none)', number: 'any' },
+    { flags: '--weight-decay <factor>', summary: 'L2 decay', default: 0, number: 'any' },
+    { flags: '--save <file>', summary: 'ONNX model to write at the end, with the weights it came to' },
+  ],
+  run,
+};
+
+async function run({ transport, options, report, signal }: PipelineContext): Promise<void> {
+  const model = String(options.model);
+  const session = await HotSwapSession.load(model);
+  const meter = new Meter();
+  report.progress(() => progressLine(meter));
+  try {
+    const updates$ = fromTransport(transport, {
+      topic: String(options.topic),
+      from: options.from === 'end' ? 'end' : 'beginning',
+      ...(options.untilEnd ? { until: 'end' } : {}),
+    }).pipe(
+      optimizer(session.params, configOf(options), { rejections: { next: rejectionLines(report) } }),
+      hotSwap(session),
+      takeUntil(fromEvent(signal, 'abort')),
+    );
+    await lastValueFrom(updates$, { defaultValue: null });
+    report.close();
+    summarise(report, meter);
+    if (options.save) {
+      const weights = Object.fromEntries([...session.params].map(({ name, data }) => [name, data]));
+      await writeFile(String(options.save), withInitializers(readModel(model), weights));
+      report.line(`version ${session.params.version} saved to ${options.save}`);
+    }
+  } finally {
+    meter.close();
+    await session.dispose();
+  }
+}
+
+function configOf(options: PipelineOptions): OptimizerConfig {
+  const { lr, stepSize, gamma, momentum, clipNorm, clipValue, weightDecay } = options as Record<string, number | undefined>;
+  return {
+    type: options.nesterov ? 'MomentumNesterov' : 'Momentum',
+    lr: stepSize === undefined ? lr! : { type: 'StepLR', baseLr: lr!, stepSize, gamma: gamma! },
+    momentum: momentum!,
+    weightDecay: weightDecay!,
+    ...(clipNorm === undefined ? {} : { gradClipNorm: clipNorm }),
+    ...(clipValue === undefined ? {} : { gradClipValue: clipValue }),
+  };
+}
+
+/** Shows the first few rejections in full: one bad producer would fill the screen. */
+function rejectionLines(report: Reporter): (rejection: Rejection) => void {
+  let shown = 0;
+  return ({ error }) => {
+    shown += 1;
+    if (shown <= SHOWN_REJECTIONS) report.line(`rejected: ${error.message} (${error.code})`);
+    if (shown === SHOWN_REJECTIONS) report.line('more rejections are counted, not shown');
+  };
+}
+
+function progressLine({ figures, stepsPerSecond, rejected }: Meter): string {
+  const norm = figures.gradientNorm?.toPrecision(4) ?? '–';
+  return `version ${figures.version ?? 0}  ${stepsPerSecond.toFixed(0)} steps/s  lr ${figures.lr ?? '–'}  gradient norm ${norm}  rejected ${rejected}`;
+}
+
+function summarise(report: Reporter, meter: Meter): void {
+  const { figures, stepsPerSecond, staleness, seconds } = meter;
+  const rejections = Object.entries(figures.rejections).map(([reason, count]) => `${reason} ${count}`);
+  report.table(
+    ['figure', 'value'],
+    [
+      ['steps', `${meter.step.count} in ${seconds.toFixed(1)} s`],
+      ['steps/s', stepsPerSecond.toFixed(0)],
+      ['version', String(figures.version ?? 0)],
+      ['step time, p50 / p99', percentiles(meter.step)],
+      ['swap time, p50 / p99', percentiles(meter.swap)],
+      [
+        'staleness in versions, mean / max',
+        Number.isNaN(staleness.mean) ? '–' : `${staleness.mean.toFixed(2)} / ${staleness.max}`,
+      ],
+      ['batches clipped', `${(100 * (figures.clippedShare ?? 0)).toFixed(2)} %`],
+      ['epochs', String(figures.epochs)],
+      ['events rejected', rejections.length === 0 ? '0' : rejections.join(', ')],
+    ],
+  );
+}

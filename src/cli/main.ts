@@ -1,0 +1,20 @@
+#!/usr/bin/env -S node --disable-warning=ExperimentalWarning --disable-warning=TimeoutNegativeWarning
+import '../runtime.ts';
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { isRxgradError } from '../errors.ts';
+import { runCommand } from './run.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+try {
+  const program = new Command('rxgrad')
+    .description('Online learning as a stream: gradients in, hot-swapped weights out.')
+    .version(version)
+    .addCommand(await runCommand(process.argv.slice(2)));
+  await program.parseAsync();
+} catch (error) {
+  // One line says what to do; a stack is of use only where rxgrad itself is at fault.
+  console.error(isRxgradError(error) ? `rxgrad: ${error.message} (${error.code})` : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,113 @@
+import { access } from 'node:fs/promises';
+import { extname, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { RxgradError } from '../errors.ts';
+import type { Pipeline, PipelineOption, PipelineOptions } from './pipeline.ts';
+import { createReporter } from './reporter.ts';
+import { openTransport, type TransportSettings, temporaryLog } from './transport-settings.ts';
+
+const builtIn = ['drift', 'momentum'] as const;
+
+/**
+ * Makes the command `run`. A pipeline has options of its own, so the module that the arguments name is loaded first, and
+ * becomes a subcommand with its own help.
+ */
+export async function runCommand(args: readonly string[]): Promise<Command> {
+  const run = new Command('run')
+    .summary('run a pipeline')
+    .description(
+      'Runs a pipeline: one that comes with rxgrad, or a module of yours that exports `pipeline`.\n' +
+        'Each has options of its own: rxgrad run PIPELINE --help shows them.',
+    )
+    .argument('<pipeline>', `${builtIn.join(', ')}, or the path of a module`);
+  const [command, name] = args;
+  if (command !== 'run' || name === undefined || name.startsWith('-')) {
+    for (const pipeline of builtIn) run.addCommand(await pipelineCommand(pipeline), { hidden: false });
+    return run.usage('PIPELINE [options]');
+  }
+  return run.addCommand(await pipelineCommand(name));
+}
+
+async function pipelineCommand(name: string): Promise<Command> {
+  const pipeline = await loadPipeline(name);
+  const command = new Command(name)
+    .summary(pipeline.summary)
+    .description(pipeline.summary)
+    .addOption(
+      new Option('--brokers <host:port,...>', 'Kafka brokers to go through').argParser(parseBrokers).env('KAFKA_BROKERS'),
+    )
+    .addOption(
+      new Option('--log <file>', 'embedded log to go through, kept afterwards (default: a temporary one)').conflicts('brokers'),
+    );
+  for (const option of pipeline.options ?? []) command.addOption(commanderOption(option));
+  return command.action((options: PipelineOptions & { brokers?: string[]; log?: string }) => execute(pipeline, options));
+}
+
+async function execute(
+  pipeline: Pipeline,
+  { brokers, log, ...options }: PipelineOptions & { brokers?: string[]; log?: string },
+): Promise<void> {
+  const temporary = brokers || log ? null : temporaryLog();
+  const settings: TransportSettings = brokers ? { brokers } : { log: log ?? temporary!.log };
+  const report = createReporter(process.stdout);
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  process.once('SIGINT', end).once('SIGTERM', end);
+  try {
+    const transport = await openTransport(settings);
+    try {
+      await pipeline.run({ transport, settings, options, report, signal: ending.signal });
+    } finally {
+      report.close();
+      await transport.close();
+    }
+  } finally {
+    process.off('SIGINT', end).off('SIGTERM', end);
+    temporary?.remove();
+  }
+}
+
+async function loadPipeline(name: string): Promise<Pipeline> {
+  const file = await fileOf(name);
+  const { pipeline } = (await import(pathToFileURL(file).href)) as { pipeline?: Pipeline };
+  if (typeof pipeline?.run === 'function') return pipeline;
+  throw new RxgradError('unknownPipeline', { expected: 'one that exports `pipeline`', got: name });
+}
+
+async function fileOf(name: string): Promise<string> {
+  const own = extname(import.meta.url);
+  if ((builtIn as readonly string[]).includes(name)) {
+    return new URL(`../../pipelines/${name}${own}`, import.meta.url).pathname;
+  }
+  const file = resolve(name);
+  try {
+    await access(file);
+    return file;
+  } catch (cause) {
+    throw new RxgradError('unknownPipeline', { expected: builtIn.join(', '), got: name }, { cause });
+  }
+}
+
+function commanderOption({ flags, summary, default: value, number, choices, required }: PipelineOption): Option {
+  const option = new Option(flags, summary);
+  if (value !== undefined) option.default(value);
+  if (number) option.argParser((text) => parseNumber(text, number));
+  if (choices) option.choices(choices);
+  if (required) option.makeOptionMandatory();
+  return option;
+}
+
+function parseNumber(text: string, kind: 'whole' | 'any'): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
+  if (kind === 'whole' && !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
+  return value;
+}
+
+function parseBrokers(text: string): string[] {
+  const brokers = text.split(',').map((broker) => broker.trim());
+  const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
+  if (wrong !== undefined) throw new InvalidArgumentError(`Expected host:port, or several with commas between; got "${wrong}".`);
+  return brokers;
+}
