@@ -1,0 +1,117 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { epochBoundary, hotSwap, type Parameters, type TrainingEvent, type WeightsReader, type WeightsUpdate } from 'rxgrad';
+import { type Observable, Subject } from 'rxjs';
+import { describe, expect, it, type TestContext } from 'vitest';
+import { batch, bitsOf, model, type Scan, scans } from './batches.ts';
+
+interface Training {
+  readonly params: Parameters;
+  readonly reader: WeightsReader;
+  readonly events$: Subject<TrainingEvent>;
+  readonly seen: (number | string)[];
+}
+
+/** A scan whose updates go live at once, and a reader of them. */
+function train(
+  t: TestContext,
+  scan: Scan,
+  tee: (updates$: Observable<WeightsUpdate>) => Observable<WeightsUpdate> = (x) => x,
+): Training {
+  const params = model();
+  const reader = params.reader();
+  const events$ = new Subject<TrainingEvent>();
+  const seen: (number | string)[] = [];
+  const lr = { type: 'StepLR', baseLr: 1, stepSize: 1, gamma: 0.5 } as const;
+  const subscription = events$.pipe(scan(params, { lr }), hotSwap({ params, swap: () => params.swap() }), tee).subscribe({
+    next: ({ version }) => seen.push(version),
+    error: (error: { code?: string }) => seen.push(error.code ?? 'failed'),
+    complete: () => seen.push('completed'),
+  });
+  t.onTestFinished(() => {
+    subscription.unsubscribe();
+    reader.close();
+  });
+  return { params, reader, events$, seen };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await eventLoopTurn();
+}
+
+describe.each(scans)('%s, where a reader holds what the next step would write', (_, scan) => {
+  it('waits until it lets go, and loses nothing', async (t) => {
+    const { params, reader, events$, seen } = train(t, scan);
+    const side = reader.acquire();
+    const before = reader.sides[side].a!.slice();
+    const events = [batch(1), batch(2), epochBoundary(0), batch(3, {}, ['b']), batch(4)];
+    for (const event of events) events$.next(event);
+    expect(seen).toEqual([1]);
+    await eventLoopTurn();
+    expect(seen).toEqual([1]);
+    expect(reader.sides[side].a).toEqual(before);
+
+    reader.release(side);
+    await until(() => seen.length === 4);
+    expect(seen).toEqual([1, 2, 3, 4]);
+
+    const undisturbed = train(t, scan);
+    for (const event of events) undisturbed.events$.next(event);
+    expect(bitsOf(params)).toEqual(bitsOf(undisturbed.params));
+  });
+
+  it('completes when the last step is done', async (t) => {
+    const { reader, events$, seen } = train(t, scan);
+    const side = reader.acquire();
+    for (let i = 0; i < 3; i++) events$.next(batch());
+    events$.complete();
+    await eventLoopTurn();
+    expect(seen).toEqual([1]);
+    reader.release(side);
+    await until(() => seen.includes('completed'));
+    expect(seen).toEqual([1, 2, 3, 'completed']);
+  });
+
+  it('keeps the order of batches that subscribers send while waiting ones are handled', async (t) => {
+    const { reader, events$, seen, params } = train(t, scan);
+    const steps: number[] = [];
+    const side = reader.acquire();
+    events$.subscribe((event) => {
+      if (event.kind === 'gradients') steps.push(event.facts.sequence!);
+    });
+    for (let sequence = 1; sequence <= 3; sequence++) events$.next(batch(1, { worker: 'w', sequence }));
+    reader.release(side);
+    await eventLoopTurn();
+    events$.next(batch(1, { worker: 'w', sequence: 4 }));
+    await until(() => params.version === 4);
+    expect(seen).toEqual([1, 2, 3, 4]);
+    expect(steps).toEqual([1, 2, 3, 4]);
+  });
+
+  it('takes no step any more once it is unsubscribed from', async (t) => {
+    const params = model();
+    const reader = params.reader();
+    t.onTestFinished(() => reader.close());
+    const events$ = new Subject<TrainingEvent>();
+    const subscription = events$.pipe(scan(params), hotSwap({ params, swap: () => params.swap() })).subscribe();
+    const side = reader.acquire();
+    events$.next(batch());
+    events$.next(batch());
+    subscription.unsubscribe();
+    reader.release(side);
+    await eventLoopTurn();
+    await eventLoopTurn();
+    expect(params.version).toBe(1);
+  });
+});
+
+describe('a reader that takes its time', () => {
+  it('of older weights still sees them whole', (t) => {
+    const { reader, events$ } = train(t, scans[0]![1]);
+    const side = reader.acquire();
+    events$.next(batch());
+    expect(reader.version(side)).toBe(0);
+    expect([...reader.sides[side].b!]).toEqual([0.5, 0, -0.5]);
+    reader.release(side);
+    expect(reader.read((weights, version) => [version, ...weights.b!])).toEqual([1, -0.5, -2, -3.5]);
+  });
+});
