@@ -1,5 +1,5 @@
 import { epochBoundary, type TrainingEvent } from 'rxgrad';
-import { of, Subject, take, tap } from 'rxjs';
+import { of, Subject, take } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { batch, batchOf, bitsOf, model, scans } from './batches.ts';
 
@@ -31,13 +31,10 @@ describe.each(scans)('%s with a source that is fed from behind it', (_, scan) =>
     const params = model();
     const events$ = new Subject<TrainingEvent>();
     const seen: number[] = [];
-    events$
-      .pipe(
-        scan(params),
-        take(3),
-        tap(() => events$.next(batch())),
-      )
-      .subscribe(({ version }) => seen.push(version));
+    events$.pipe(scan(params), take(3)).subscribe(({ version }) => {
+      seen.push(version);
+      events$.next(batch());
+    });
     events$.next(batch());
     expect(events$.observed).toBe(false);
     expect(seen.length).toBeLessThanOrEqual(3);
