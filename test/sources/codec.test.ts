@@ -1,0 +1,163 @@
+import fc from 'fast-check';
+import {
+  clipByGlobalNorm,
+  encodeEvent,
+  epochBoundary,
+  GradientBatch,
+  gradientBatch,
+  type LogRecord,
+  metricReport,
+  type NewRecord,
+  type TrainingEvent,
+} from 'rxgrad';
+import { firstValueFrom, of } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import { EventDecoder } from '../../src/sources/codec.ts';
+
+const delivery = { position: { topic: 'g', partition: 0, offset: 41 }, source: { done: () => {} } };
+
+function record({ value, headers = {} }: NewRecord): LogRecord {
+  return { offset: 41, key: null, value, headers, timestampMs: 0 };
+}
+
+function decode(encoded: NewRecord, decoder = new EventDecoder()): TrainingEvent {
+  return decoder.decode(record(encoded), delivery);
+}
+
+const facts = {
+  worker: 'w1',
+  sequence: 7,
+  base: 12340,
+  batchSize: 32,
+  epoch: 3,
+  norm: Math.SQRT2,
+  loss: 0.43,
+  traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+};
+const batch = gradientBatch({
+  gradients: { w: { dims: [2, 2], data: Float32Array.of(3, -0, 0, 4) }, b: { dims: [], data: Float32Array.of(12) } },
+  ...facts,
+});
+
+describe('an event on the wire', () => {
+  it('is a CloudEvent in binary mode', () => {
+    const { key, headers, value } = encodeEvent(batch, { key: 'model' });
+    expect(key).toBe('model');
+    expect(headers).toEqual({
+      ce_specversion: '1.0',
+      ce_type: 'rxgrad.gradients.v1',
+      ce_source: 'w1',
+      ce_id: '7',
+      ce_gradient: 'base=12340, batch=32, epoch=3, norm=1.4142135623730951, loss=0.43',
+      traceparent: facts.traceparent,
+    });
+    expect(value).toBeInstanceOf(Buffer);
+  });
+
+  it('gives back gradients and facts', () => {
+    const event = decode(encodeEvent(batch)) as GradientBatch;
+    expect(event).toMatchObject({ kind: 'gradients', facts, delivery, gradients: batch.gradients });
+    expect(event.message.layout.tensors.map(({ dims }) => dims)).toEqual([[2, 2], []]);
+  });
+
+  it('carries what stages did to the gradients', async () => {
+    const clipped = (await firstValueFrom(of(batch).pipe(clipByGlobalNorm(6.5)))) as GradientBatch;
+    expect(decode(encodeEvent(clipped))).toMatchObject({
+      gradients: { w: Float32Array.of(1.5, -0, 0, 2), b: Float32Array.of(6) },
+      pending: null,
+    });
+  });
+
+  it.each([[epochBoundary(12)], [metricReport({ name: 'validation loss', value: -0.25 })]])('gives back %o', (event) => {
+    const encoded = encodeEvent(event, { source: 'trainer', sequence: 4 });
+    expect(encoded.headers).toMatchObject({ ce_type: `rxgrad.${event.kind}.v1`, ce_source: 'trainer', ce_id: '4' });
+    expect(decode(encoded)).toEqual({ ...event, delivery });
+  });
+
+  it('may have its headers as bytes, as Kafka hands them over', () => {
+    const { value, headers } = encodeEvent(batch);
+    const bytes = Object.entries(headers!).map(([name, text]) => [name, new TextEncoder().encode(text as string)]);
+    expect(decode({ value, headers: Object.fromEntries(bytes) })).toMatchObject({ kind: 'gradients', facts });
+  });
+
+  it('shares its layout with those of the same form', () => {
+    const decoder = new EventDecoder();
+    const [first, second] = [0, 1].map(() => decode(encodeEvent(batch), decoder) as GradientBatch);
+    expect(second!.message.layout).toBe(first!.message.layout);
+  });
+});
+
+describe('a record that cannot be read is a rejection', () => {
+  const { value, headers } = encodeEvent(batch);
+  const epoch = encodeEvent(epochBoundary(1)).headers;
+  const metric = encodeEvent(metricReport({ name: 'a', value: 1 })).headers;
+  const json = (body: string) => Buffer.from(body);
+
+  it.each<[string, NewRecord, string]>([
+    ['without a type', { value, headers: {} }, 'got none'],
+    ['of another type', { value, headers: { ce_type: 'other.v1' } }, 'got "other.v1"'],
+    ['without a value', { value: null, headers: headers! }, 'a record without a value'],
+    ['with a broken gradient header', { value, headers: { ...headers, ce_gradient: 'base=x' } }, 'base is no number in "base=x"'],
+    ...['x', '', ' ', '-1', '1.5', '0x10', '1e3', '9007199254740993'].map((id): [string, NewRecord, string] => [
+      `with the sequence "${id}"`,
+      { value, headers: { ...headers, ce_id: id } },
+      `a sequence number as ce_id, got "${id}"`,
+    ]),
+    ['that is no safetensors file', { value: json('hello'), headers: headers! }, 'got 5 bytes'],
+    ['without JSON', { value: json('epoch 5'), headers: epoch! }, 'expected JSON, got "epoch 5"'],
+    ['without a body', { value: null, headers: epoch! }, 'got no value'],
+    ['with a JSON number', { value: json('5'), headers: epoch! }, 'expected a JSON object, got "5"'],
+    ['with JSON null', { value: json('null'), headers: epoch! }, 'expected a JSON object, got "null"'],
+    ['with a broken epoch', { value: json('{"epoch":1.5}'), headers: epoch! }, 'whole number of at least 0'],
+    ['with a negative epoch', { value: json('{"epoch":-1}'), headers: epoch! }, 'whole number of at least 0'],
+    ['with an endless metric', { value: json('{"name":"a","value":1e999}'), headers: metric! }, 'a finite value'],
+    ['with a nameless metric', { value: json('{"value":1}'), headers: metric! }, 'a metric with a name'],
+    [
+      'with 64 KiB of JSON',
+      { value: Buffer.alloc((64 << 10) + 1, 32), headers: metric! },
+      'at most 65536 bytes, got 65537 bytes',
+    ],
+  ])('%s', (_, encoded, words) => {
+    const event = decode(encoded);
+    expect(event).toMatchObject({ kind: 'rejection', reason: 'undecodable', position: delivery.position, delivery });
+    expect(event).toMatchObject({ error: { message: expect.stringContaining(words) } });
+    expect(event).toMatchObject({ error: { message: expect.stringMatching(/^g\/0@41: /) } });
+  });
+
+  it('that says whose it was, where that could be read', () => {
+    expect(decode({ value: null, headers: headers! })).toMatchObject({ worker: 'w1', sequence: 7 });
+  });
+});
+
+describe('a damaged record', () => {
+  const damage = fc.record({
+    flips: fc.array(fc.tuple(fc.nat(), fc.integer({ min: 1, max: 255 })), { maxLength: 4 }),
+    keep: fc.oneof(fc.constant(1), fc.double({ min: 0, max: 1, noNaN: true })),
+  });
+  const events = [batch, epochBoundary(3), metricReport({ name: 'loss', value: 1.5 })].map((event) => encodeEvent(event));
+
+  function damaged(bytes: Uint8Array, { flips, keep }: { flips: [number, number][]; keep: number }): Buffer {
+    const copy = Buffer.from(bytes.subarray(0, Math.ceil(keep * bytes.byteLength)));
+    for (const [at, mask] of flips) if (copy.byteLength > 0) copy[at % copy.byteLength]! ^= mask;
+    return copy;
+  }
+
+  it('never throws: it is an event of its kind or a rejection', () => {
+    const decoder = new EventDecoder();
+    fc.assert(
+      fc.property(fc.constantFrom(...events), damage, damage, fc.nat(), ({ value, headers }, body, head, which) => {
+        const [name, text] = Object.entries(headers!)[which % Object.keys(headers!).length]!;
+        const broken = { ...headers, [name]: damaged(Buffer.from(text), head) };
+        const event = decode({ value: damaged(value!, body), headers: broken }, decoder);
+        if (event instanceof GradientBatch) {
+          const { layout, payload } = event.message;
+          expect(payload.byteLength).toBe(layout.byteLength);
+          for (const data of Object.values(event.gradients)) expect(data).toBeInstanceOf(Float32Array);
+        } else if (event.kind === 'rejection') expect(event.error.disposition).toBe('skip');
+        else if (event.kind === 'epoch') expect(event.epoch).toSatisfy(Number.isSafeInteger);
+        else expect(event.value).toSatisfy(Number.isFinite);
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});

@@ -1,0 +1,82 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseGradientHeader, writeGradientHeader } from '../../src/sources/gradient-header.ts';
+
+const number = fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value || 0);
+const facts = fc.record(
+  {
+    base: fc.maxSafeNat(),
+    batchSize: fc.maxSafeNat(),
+    epoch: fc.maxSafeNat(),
+    norm: fc.oneof(number, fc.double({ min: 0, max: 10, noNaN: true })).map(Math.abs),
+    loss: fc.oneof(
+      number,
+      fc.double({ min: -1e-5, max: 1e-5, noNaN: true }).map((value) => value || 0),
+    ),
+  },
+  { requiredKeys: [] },
+);
+
+describe('the ce_gradient header', () => {
+  it('gives back what was written, to the last digit', () => {
+    fc.assert(
+      fc.property(facts, (said) => {
+        expect(parseGradientHeader(writeGradientHeader(said))).toEqual({ facts: said });
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it.each([
+    ['base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43', { base: 12340, batchSize: 32, epoch: 3, norm: 1.2345, loss: 0.43 }],
+    ['', {}],
+    ['  ', {}],
+    ['base=1', { base: 1 }],
+    ['base=1,batch=2', { base: 1, batchSize: 2 }],
+    ['base=1 \t, \tbatch=2', { base: 1, batchSize: 2 }],
+    ['base=007', { base: 7 }],
+    ['loss=-1.5', { loss: -1.5 }],
+    ['loss=1e-7', { loss: 1e-7 }],
+    ['base=1, base=2', { base: 2 }],
+    ['unknown=5, base=1', { base: 1 }],
+    ['note="batch=5, base=6", base=1', { base: 1 }],
+    ['flag, base=1', { base: 1 }],
+    ['flag=?0, base=1', { base: 1 }],
+    ['token=abc, bytes=:aGk=:, text=%"f%c3%bc", base=1, date=@1659578233', { base: 1 }],
+    ['inner=(1 2 3);q=1, base=1', { base: 1 }],
+    ['base=1;unit=steps, loss=0.5;a=b', { base: 1, loss: 0.5 }],
+  ])('reads %j', (text, expected) => {
+    expect(parseGradientHeader(text)).toEqual({ facts: expected });
+  });
+
+  it.each([
+    ['base="1"', 'base is no number'],
+    ['base', 'base is no number'],
+    ['loss=(1)', 'loss is no number'],
+    ['base=1.5', 'base is no whole number of at least 0'],
+    ['base=-1', 'base is no whole number of at least 0'],
+    ['batch=9007199254740993', 'batchSize is no whole number of at least 0'],
+    ['loss=1e999', 'loss is not finite'],
+    ['loss=NaN', 'loss is no number'],
+    ['base=', 'Parse error'],
+    ['base=1,', 'Parse error'],
+    ['Base=1', 'Parse error'],
+    ['base=1 batch=2', 'Parse error'],
+    ['{"base":1}', 'Parse error'],
+    ['base=1\u0000', 'Parse error'],
+  ])('refuses %j', (text, problem) => {
+    expect(parseGradientHeader(text)).toEqual({ problem: expect.stringContaining(problem) });
+  });
+
+  it('never throws', () => {
+    const near = fc.string({ unit: fc.constantFrom(...'base=12.,; e-+"()?:@%\\\u0000é') });
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), near), (text) => {
+        const read = parseGradientHeader(text);
+        if ('facts' in read) for (const value of Object.values(read.facts)) expect(value).toSatisfy(Number.isFinite);
+        else expect(read.problem).not.toBe('');
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
