@@ -82,7 +82,7 @@ describe('observations', () => {
     expect(Object.values(channels).some(({ hasSubscribers }) => hasSubscribers)).toBe(false);
     // Channels without a subscriber share a `publish` that does nothing: what matters is that it is not called.
     const published = Object.values(channels).map((channel) => vi.spyOn(channel, 'publish'));
-    t.onTestFinished(() => vi.restoreAllMocks());
+    t.onTestFinished(() => void vi.restoreAllMocks());
     train();
     for (const publish of published) expect(publish).not.toHaveBeenCalled();
   });
