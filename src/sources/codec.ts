@@ -60,9 +60,11 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
 /** Reads records as events. What cannot be read becomes a {@link Rejection}: nothing is thrown. Keep one for each stream. */
 export class EventDecoder {
   readonly #safetensors = new SafetensorsReader();
+  readonly #type = repeatedText();
+  readonly #source = repeatedText();
 
   decode(record: LogRecord, delivery: Delivery): TrainingEvent {
-    const type = text(record.headers.ce_type);
+    const type = this.#type(record.headers.ce_type);
     switch (type) {
       case eventTypes.gradients:
         return this.#gradients(record, delivery);
@@ -96,7 +98,7 @@ export class EventDecoder {
     const sequence = id === undefined ? undefined : Number(id);
     const facts: GradientFacts = {
       ...parsed.facts,
-      worker: text(headers.ce_source),
+      worker: this.#source(headers.ce_source),
       sequence,
       traceparent: headers.traceparent === undefined ? undefined : text(headers.traceparent),
     };
@@ -138,6 +140,26 @@ function isEpoch(value: unknown): value is number {
 
 function isSequence(id: string): boolean {
   return /^\d+$/.test(id) && Number.isSafeInteger(Number(id));
+}
+
+/** Makes a function that reads a header as {@link text} does, and knows the last one again: most records repeat it. */
+function repeatedText(): (value: HeaderValue | undefined) => string | undefined {
+  let last: Uint8Array = new Uint8Array(0);
+  let lastText = '';
+  return (value) => {
+    if (value === undefined || typeof value === 'string') return text(value);
+    if (sameBytes(value, last)) return lastText;
+    last = Uint8Array.from(value);
+    lastText = text(value)!;
+    return lastText;
+  };
+}
+
+/** For a few bytes a loop is faster than the call of `Buffer.equals`. */
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** A header as text, cut where no honest one is so long. */

@@ -12,7 +12,7 @@ const factOf: Readonly<Record<string, NumberFact>> = {
 };
 const wholeNumbers: ReadonlySet<NumberFact> = new Set(['base', 'batchSize', 'epoch']);
 // As JavaScript writes numbers: at most 21 digits before the point and 22 behind it (RFC 9651, section 4.2.4: 12 and 3).
-const plainMember = /^([a-z*][a-z0-9_.*-]*)=(-?\d{1,21}(?:\.\d{1,22})?(?:[eE][+-]?\d{1,3})?)$/;
+const plainMember = /[ \t]*([a-z*][a-z0-9_.*-]*)=(-?\d{1,21}(?:\.\d{1,22})?(?:[eE][+-]?\d{1,3})?)[ \t]*(,|$)/y;
 
 /**
  * Reads the `ce_gradient` header: a dictionary of RFC 9651, as `base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43`.
@@ -23,13 +23,14 @@ const plainMember = /^([a-z*][a-z0-9_.*-]*)=(-?\d{1,21}(?:\.\d{1,22})?(?:[eE][+-
  */
 export function parseGradientHeader(text: string): { facts: GradientFacts } | { problem: string } {
   const facts: { [F in NumberFact]?: number } = {};
-  for (const member of text.split(',')) {
-    const match = plainMember.exec(member.trim());
+  plainMember.lastIndex = 0;
+  for (;;) {
+    const match = plainMember.exec(text);
     if (!match) return parseAny(text);
     const fact = factOf[match[1]!];
     if (fact) facts[fact] = Number(match[2]);
+    if (match[3] === '') return check(facts);
   }
-  return check(facts);
 }
 
 /** Writes what is known of a batch as a `ce_gradient` header, numbers in full. */
@@ -60,8 +61,10 @@ function parseAny(text: string): { facts: GradientFacts } | { problem: string } 
   return check(facts);
 }
 
-function check(facts: { [F in NumberFact]?: number }): { facts: GradientFacts } | { problem: string } {
-  for (const [fact, value] of Object.entries(facts) as [NumberFact, number][]) {
+function check(facts: { readonly [F in NumberFact]?: number }): { facts: GradientFacts } | { problem: string } {
+  for (const name in facts) {
+    const fact = name as NumberFact;
+    const value = facts[fact]!;
     if (!Number.isFinite(value)) return { problem: `${fact} is not finite` };
     if (wholeNumbers.has(fact) && !(Number.isSafeInteger(value) && value >= 0)) {
       return { problem: `${fact} is no whole number of at least 0` };
