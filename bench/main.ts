@@ -3,6 +3,7 @@ import { publish, type Report } from './report.ts';
 const benches: Readonly<Record<string, () => Promise<{ default: () => Report | Promise<Report> }>>> = {
   step: () => import('./step.ts'),
   ingest: () => import('./ingest.ts'),
+  swap: () => import('./swap.ts'),
 };
 
 const names = process.argv.slice(2);
