@@ -98,7 +98,12 @@ export class RxgradError<K extends ErrorKey = ErrorKey> extends Error {
 
 /** Tells whether anything at all is an error of rxgrad, also one of another copy of the package. */
 export function isRxgradError(value: unknown): value is RxgradError {
-  return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[brand] === true;
+  try {
+    return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[brand] === true;
+  } catch {
+    // A proxy may refuse to be looked at.
+    return false;
+  }
 }
 
 /** Lists every error as the documentation shows it. */

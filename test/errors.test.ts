@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { isRxgradError } from 'rxgrad';
 import { describe, expect, it } from 'vitest';
 import { errorsPage } from '../docs/generate.ts';
-import { errorCatalogue, RxgradError } from '../src/errors.ts';
+import { type ErrorKey, errorCatalogue, RxgradError } from '../src/errors.ts';
 
 describe('errors', () => {
   it('derive name and code from the key', () => {
@@ -23,6 +23,33 @@ describe('errors', () => {
 
   it.each([null, undefined, 1, 'text', {}, new Error('other')])('are not %o', (value) => {
     expect(isRxgradError(value)).toBe(false);
+  });
+
+  it('of another copy of the package are known by their brand', () => {
+    expect(isRxgradError({ [Symbol.for('rxgrad.error')]: true })).toBe(true);
+  });
+
+  it('are told from what cannot even be looked at', () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    expect(isRxgradError(proxy)).toBe(false);
+  });
+
+  it.each(errorCatalogue())(
+    '$key is an error with the facts that a caller decides on',
+    ({ key, name, code, disposition, status }) => {
+      const error = new RxgradError<ErrorKey>(key, {} as never);
+      expect(error).toBeInstanceOf(Error);
+      expect(isRxgradError(error)).toBe(true);
+      expect(error).toMatchObject({ key, name, code, disposition, status });
+      expect(Object.keys(error)).not.toContain('name');
+      expect(JSON.stringify(error)).not.toContain('stack');
+    },
+  );
+
+  it('have one code each', () => {
+    const codes = errorCatalogue().map(({ code }) => code);
+    expect(new Set(codes).size).toBe(codes.length);
   });
 
   it('are documented as they are', () => {

@@ -1,0 +1,117 @@
+import { globSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const importing = /^(?:import|export)\b[^;']*'([^']+)'|\bimport\('([^']+)'\)/gm;
+
+interface Import {
+  readonly file: string;
+  /** A path from the root for a file, else the package. */
+  readonly of: string;
+}
+
+const files = globSync('{src,pipelines}/**/*.ts', { cwd: root, exclude: ['src/kernels/assembly/**'] });
+const imports: Import[] = files.flatMap((file) =>
+  [...code(file).matchAll(importing)].map(([, named, dynamic]) => {
+    const specifier = (named ?? dynamic)!;
+    return { file, of: specifier.startsWith('.') ? posix.join(posix.dirname(file), specifier) : specifier };
+  }),
+);
+
+/** A file without its comments. */
+function code(file: string): string {
+  return readFileSync(root + file, 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
+}
+
+/** `kernels` for src/kernels/arena.ts, `events` for src/events.ts, `pipelines` for what lies there. */
+function partOf(path: string): string {
+  return path
+    .replace(/^src\//, '')
+    .split('/')[0]!
+    .replace('.ts', '');
+}
+
+/** What each part may import beside itself: from the bottom up. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  errors: [],
+  runtime: ['errors'],
+  options: ['errors'],
+  kernels: ['errors'],
+  params: ['kernels', 'errors', 'options'],
+  pending: ['kernels', 'errors'],
+  events: ['pending', 'errors'],
+  schedules: ['errors', 'options'],
+  observe: ['events', 'errors', 'optimizers'],
+  stages: ['events', 'pending', 'options', 'errors', 'observe'],
+  optimizers: ['stages', 'schedules', 'params', 'kernels', 'events', 'pending', 'options', 'errors', 'observe'],
+  sources: ['events', 'pending', 'options', 'errors', 'observe'],
+  sinks: ['optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
+  inference: ['params', 'options', 'errors', 'observe'],
+  autodiff: ['inference', 'params', 'events', 'options', 'errors'],
+};
+
+/** Parts at the top, which may import any but each other. */
+const tops = ['index', 'serve', 'cli', 'pipelines'];
+
+function offending(rule: (edge: Import) => boolean): string[] {
+  return imports.filter(rule).map(({ file, of }) => `${file} imports ${of}`);
+}
+
+describe('imports', () => {
+  it('are found', () => {
+    expect(imports.length).toBeGreaterThan(files.length);
+    expect(imports).toContainEqual({ file: 'src/stages/stage.ts', of: 'src/pending.ts' });
+  });
+
+  it('point one way', () => {
+    const wrong = offending(({ file, of }) => {
+      const [from, to] = [partOf(file), partOf(of)];
+      return of.startsWith('src/') && from !== to && !tops.includes(from) && !(allowed[from] ?? []).includes(to);
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('go round in no circle', () => {
+    const targets = Map.groupBy(imports, ({ file }) => file);
+    const done = new Set<string>();
+    const circles: string[] = [];
+    function visit(file: string, path: readonly string[]): void {
+      if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' → '));
+      if (done.has(file) || path.includes(file)) return;
+      for (const { of } of targets.get(file) ?? []) visit(of, [...path, file]);
+      done.add(file);
+    }
+    for (const file of files) visit(file, []);
+    expect(circles).toEqual([]);
+  });
+
+  it('reach the one barrel from the top alone', () => {
+    expect(offending(({ file, of }) => of === 'src/index.ts' && !tops.includes(partOf(file)))).toEqual([]);
+    expect(files.filter((file) => file.endsWith('/index.ts'))).toEqual(['src/index.ts', 'src/sources/kafka/index.ts']);
+  });
+
+  it.each([
+    ['rxjs', /^(?!src\/(kernels|params)\/)/, 'outside the arithmetic'],
+    ['kafkajs', /^src\/sources\/kafka\//, 'in its adapter'],
+    ['onnxruntime-node', /^(src\/(inference|autodiff|serve|cli)|pipelines)\//, 'where models run'],
+    ['node:sqlite', /^src\/sources\//, 'in the embedded log'],
+  ])('of %s stay %s (%s)', (name, place) => {
+    expect(offending(({ file, of }) => of === name && !place.test(file))).toEqual([]);
+  });
+
+  it('of the Kafka adapter are made when it is used', () => {
+    const early = files.filter(
+      (file) =>
+        !file.startsWith('src/sources/kafka/') && /^(?:import|export) (?!type\b)[^;']*'[^']*\/kafka\/[^']*'/m.test(code(file)),
+    );
+    expect(early).toEqual([]);
+  });
+});
+
+it('touches WebAssembly in the kernels alone', () => {
+  const users = files.filter((file) => /\bWebAssembly\./.test(code(file)));
+  expect(users.filter((file) => !file.startsWith('src/kernels/'))).toEqual([]);
+  expect(users).toContain('src/kernels/kernels.ts');
+});
