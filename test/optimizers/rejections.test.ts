@@ -1,5 +1,5 @@
-import { adam, epochBoundary, type Rejection, type TrainingEvent } from 'rxgrad';
-import { from, of, repeat, Subject } from 'rxjs';
+import { adam, clipByValue, epochBoundary, type Rejection, type TrainingEvent } from 'rxgrad';
+import { from, map, of, repeat, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { GradientBatch, rejection } from '../../src/events.ts';
@@ -49,6 +49,20 @@ describe.each(scans)('%s', (_, scan) => {
     expect(rejections[0]!.error.message).toMatch(message);
     expect(rejections[0]!.error.message).toMatch(/^gradients\/3@77: /);
     expect(rejections[0]!.error.disposition).toBe('skip');
+  });
+
+  it('rejects what is not finite also where a stage before a reader would have clipped it', () => {
+    const params = model();
+    const rejections: Rejection[] = [];
+    of(batchOf({ b: Float32Array.of(1, 1, Number.POSITIVE_INFINITY) }))
+      .pipe(
+        clipByValue(0.5),
+        map((event) => (event instanceof GradientBatch ? event.withGradients(event.gradients) : event)),
+        scan(params, { rejections: { next: (rejected) => rejections.push(rejected) } }),
+      )
+      .subscribe();
+    expect(rejections).toMatchObject([{ reason: 'notFinite' }]);
+    expect(params.version).toBe(0);
   });
 
   it('passes rejections of earlier stages on', () => {
