@@ -1,8 +1,10 @@
 import { Subject } from 'rxjs';
 import { GradientBatch } from '../src/events.ts';
+import { CALL_BYTES, Call } from '../src/kernels/call.ts';
+import { momentumKernel } from '../src/optimizers/momentum.ts';
 import { optimizer } from '../src/optimizers/optimizer.ts';
 import { Parameters } from '../src/params/parameters.ts';
-import type { TensorLayout } from '../src/pending.ts';
+import { tensorLayout } from '../src/payload.ts';
 import { type Laps, race } from './race.ts';
 import { atMost, type Report, type Row, type Table } from './report.ts';
 import { median, pairedRatio } from './statistics.ts';
@@ -76,11 +78,16 @@ function stepAlone(length: number, readerAttached: boolean): () => void {
   const g = arena.allocate(4 * length);
   const v = arena.allocate(4 * length);
   arena.floats(g, length).fill(0.001);
+  const call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
+  call.setGradient(g);
+  call.setArray(0, v);
+  call.setPrologue(0.5, rule.limit, rule.decay);
+  call.setScalars(momentumKernel, rule.lr, { mu: rule.momentum });
   if (readerAttached) params.reader();
   return () => {
     const side = leftRight.target;
-    const from = weights[leftRight.latest];
-    arena.kernels.momentum(from, weights[side], g, v, length, 0.5, rule.limit, rule.decay, rule.momentum, rule.lr);
+    call.setWeights(weights[leftRight.latest], weights[side]);
+    arena.kernels.run(momentumKernel.name, call.address, 0, length);
     leftRight.commit(side, 1);
     leftRight.swap();
   };
@@ -105,10 +112,7 @@ function fail(reason: unknown): never {
 
 /** Makes a new batch a call, as a decoder does, over these payloads in turn. */
 function received(payloads: readonly Buffer[], length: number, worker: string): () => GradientBatch {
-  const layout: TensorLayout = {
-    tensors: [{ name: 'w', dims: [length], dtype: 'F32', begin: 0, length }],
-    byteLength: 4 * length,
-  };
+  const layout = tensorLayout([{ name: 'w', dims: [length], dtype: 'F32', begin: 0, length }], 4 * length);
   let sequence = 0;
   return () => {
     const payload = payloads[sequence % payloads.length]!;

@@ -1,5 +1,6 @@
 import type { RejectionReason, RxgradError } from './errors.ts';
-import { materialise, normOf, type Pending, type TensorLayout, type TensorSpec } from './pending.ts';
+import { type TensorLayout, type TensorSpec, tensorLayout } from './payload.ts';
+import { materialise, normOf, type Pending } from './pending.ts';
 
 /** A place in the log: the record at `offset` of a topic's partition. */
 export interface Position {
@@ -73,7 +74,7 @@ export class GradientBatch {
     const { layout, payload } = this.message;
     const elements = materialise(layout, payload, this.pending);
     return Object.fromEntries(
-      layout.tensors.map(({ name, begin, length }) => [name, elements.subarray(begin >> 2, (begin >> 2) + length)]),
+      layout.tensors.map(({ name, at, length }) => [name, elements.subarray(at >> 2, (at >> 2) + length)]),
     );
   }
 
@@ -171,7 +172,7 @@ export function placeOf(delivery: Delivery | null): string {
   return `${topic}/${partition}@${offset}`;
 }
 
-let lastLayout: TensorLayout = { tensors: [], byteLength: 0 };
+let lastLayout = tensorLayout([], 0);
 
 function pack(
   gradients: Readonly<Record<string, GradientInput>>,
@@ -191,7 +192,7 @@ function pack(
   arrays.forEach((data, i) => {
     payload.set(data, tensors[i]!.begin >> 2);
   });
-  if (!sameTensors(tensors, lastLayout.tensors)) lastLayout = { tensors, byteLength: begin };
+  if (!sameTensors(tensors, lastLayout.tensors)) lastLayout = tensorLayout(tensors, begin);
   return { layout: lastLayout, payload: new Uint8Array(payload.buffer) };
 }
 

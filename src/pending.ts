@@ -1,6 +1,8 @@
 import { RxgradError } from './errors.ts';
 import { Arena } from './kernels/arena.ts';
-import { copyAndSquare, copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
+import { copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
+import { type PlacedTensor, type TensorLayout, takeIn } from './payload.ts';
+import type { PerParameter } from './setting.ts';
 
 /** Weights by name, as an operation may need them. */
 export interface WeightsByName {
@@ -10,29 +12,14 @@ export interface WeightsByName {
 
 /** What a stage asks to be done to a batch's gradients. */
 export type Operation =
-  | { readonly op: 'clipByGlobalNorm'; readonly maxNorm: number }
-  | { readonly op: 'clipByValue'; readonly limit: number }
-  | { readonly op: 'addDecayedWeights'; readonly decay: number; readonly params: WeightsByName | null };
+  | { readonly op: 'clipByGlobalNorm'; readonly maxNorm: PerParameter }
+  | { readonly op: 'clipByValue'; readonly limit: PerParameter }
+  | { readonly op: 'addDecayedWeights'; readonly decay: PerParameter; readonly params: WeightsByName | null };
 
 /** Operations in reverse order of asking. Stages share the links, so a chain can be recognised by identity. */
 export interface Pending {
   readonly operation: Operation;
   readonly previous: Pending | null;
-}
-
-/** One tensor of a batch: `length` float32 elements at byte `begin` of the payload. `dims` is null where nobody gave them. */
-export interface TensorSpec {
-  readonly name: string;
-  readonly dims: readonly number[] | null;
-  readonly dtype: 'F32';
-  readonly begin: number;
-  readonly length: number;
-}
-
-/** How a payload is cut into tensors. Batches of the same form share one object, so work on it can be kept by identity. */
-export interface TensorLayout {
-  readonly tensors: readonly TensorSpec[];
-  readonly byteLength: number;
 }
 
 /** The operations in the order in which they were asked for. */
@@ -57,26 +44,40 @@ export function runOperation(
   operation: Operation,
   gradients: number,
   layout: TensorLayout,
-  weightsAt: (tensor: TensorSpec) => number | null,
+  weightsAt: (tensor: PlacedTensor) => number | null,
 ): boolean {
-  const length = layout.byteLength >> 2;
   switch (operation.op) {
     case 'clipByGlobalNorm': {
-      const factor = clipFactor(Math.sqrt(sumOfSquares(kernels, gradients, length)), operation.maxNorm);
-      if (factor !== 1) kernels.scale(gradients, length, factor);
-      return factor !== 1;
+      const norm = Math.sqrt(sumOfSquares(kernels, gradients, layout.elements));
+      let clipped = false;
+      forEachPart(operation.maxNorm, layout, (at, length, maxNorm) => {
+        const factor = clipFactor(norm, maxNorm);
+        if (factor !== 1) kernels.scale(gradients + at, length, factor);
+        clipped ||= factor !== 1;
+      });
+      return clipped;
     }
     case 'clipByValue':
-      kernels.clip(gradients, length, operation.limit);
+      forEachPart(operation.limit, layout, (at, length, limit) => kernels.clip(gradients + at, length, limit));
       return false;
     case 'addDecayedWeights':
-      if (operation.decay === 0) return false;
       for (const tensor of layout.tensors) {
-        const weights = weightsAt(tensor);
-        if (weights !== null) kernels.addDecay(gradients + tensor.begin, weights, tensor.length, operation.decay);
+        const decay = operation.decay.of(tensor.name);
+        const weights = decay === 0 ? null : weightsAt(tensor);
+        if (weights !== null) kernels.addDecay(gradients + tensor.at, weights, tensor.length, decay);
       }
       return false;
   }
+}
+
+/** Goes over all elements at once where one number is for all, else tensor by tensor. */
+function forEachPart(
+  setting: PerParameter,
+  layout: TensorLayout,
+  run: (at: number, length: number, value: number) => void,
+): void {
+  if (setting.uniform !== null) run(0, layout.elements, setting.uniform);
+  else for (const { name, at, length } of layout.tensors) run(at, length, setting.of(name));
 }
 
 let workspace: Arena | undefined;
@@ -86,9 +87,10 @@ let workspace: Arena | undefined;
  * the scan, so the same bits.
  */
 export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Float32Array {
-  const result = new Float32Array(layout.byteLength >> 2);
+  const result = new Float32Array(layout.elements);
   const bytes = new Uint8Array(result.buffer);
-  if (pending) inWorkspace(layout, payload, pending, (arena, at) => copyBytes(arena.bytes, bytes, 0, at, at + layout.byteLength));
+  if (pending || !layout.plain)
+    inWorkspace(layout, payload, pending, (arena, at) => copyBytes(arena.bytes, bytes, 0, at, at + bytes.byteLength));
   else copyBytes(payload, bytes, 0);
   return result;
 }
@@ -97,7 +99,7 @@ export function materialise(layout: TensorLayout, payload: Uint8Array, pending: 
 export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): number | undefined {
   const lacksWeights = operationsOf(pending).some((operation) => operation.op === 'addDecayedWeights' && !operation.params);
   if (lacksWeights) return undefined;
-  return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.byteLength >> 2)));
+  return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.elements)));
 }
 
 /**
@@ -114,14 +116,14 @@ function inWorkspace<T>(
   workspace ??= new Arena();
   const arena = workspace;
   // Powers of two, so that batches of many sizes share few pieces.
-  const room = 2 ** Math.ceil(Math.log2(Math.max(1, layout.byteLength)));
+  const room = 2 ** Math.ceil(Math.log2(Math.max(1, layout.roomBytes)));
   const gradients = arena.allocate(room);
   const weights = arena.allocate(room);
   try {
-    const finite = Number.isFinite(copyAndSquare(arena.kernels, arena.bytes, gradients, payload));
+    const finite = Number.isFinite(takeIn(arena, gradients, layout, payload));
     for (const operation of finite ? operationsOf(pending) : []) {
       runOperation(arena.kernels, operation, gradients, layout, (tensor) =>
-        copyWeights(operation, tensor, arena, weights + tensor.begin),
+        copyWeights(operation, tensor, arena, weights + tensor.at),
       );
     }
     return use(arena, gradients);
@@ -131,10 +133,10 @@ function inWorkspace<T>(
   }
 }
 
-function copyWeights(operation: Operation, { name, length }: TensorSpec, arena: Arena, to: number): number | null {
+function copyWeights(operation: Operation, { name, length }: PlacedTensor, arena: Arena, to: number): number | null {
   if (operation.op !== 'addDecayedWeights') return null;
   const { params } = operation;
-  if (!params) throw new RxgradError('weightsNeeded', { decay: operation.decay });
+  if (!params) throw new RxgradError('weightsNeeded', { decay: operation.decay.uniform ?? '…' });
   if (!params.has(name)) return null;
   const { data } = params.get(name);
   if (data.length !== length) return null;

@@ -12,6 +12,7 @@ const modules: Readonly<Record<string, readonly string[]>> = {
   rxjs: ['auditTime', 'count', 'lastValueFrom', 'scan', 'tap'],
   'onnxruntime-node': ['Tensor'],
   'node:worker_threads': ['workerData'],
+  '../src/kernels/kernel.ts': ['kernel', 'add', 'mul', 'sub'],
   '../src/inference/onnx/model.ts': ['readModel'],
   '../src/autodiff/mlp-plan.ts': ['mlpPlan'],
   '../src/autodiff/mlp-gradients.ts': ['mlpGradients'],

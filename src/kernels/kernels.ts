@@ -1,46 +1,18 @@
 import { readFileSync } from 'node:fs';
 
 /**
- * The numeric loops, bound to one memory. Addresses are byte offsets into it, lengths count float32 elements; `w` is read,
- * `out` is written (it may be `w`), the rest is updated in place. Formulas: `assembly/`.
+ * The numeric loops, bound to one memory. Addresses are byte offsets into it, lengths count float32 elements. Formulas:
+ * `assembly/`, and the rules' own definitions.
  */
 export interface Kernels {
   sumOfSquares(g: number, length: number): number;
+  squaresOfBlocks(g: number, length: number, block: number, sums: number, begin: number, end: number): void;
   scale(g: number, length: number, factor: number): void;
   clip(g: number, length: number, limit: number): void;
   addDecay(g: number, w: number, length: number, decay: number): void;
-  sgd(w: number, out: number, g: number, length: number, scale: number, limit: number, decay: number, lr: number): void;
-  momentum: MomentumKernel;
-  momentumNesterov: MomentumKernel;
-  adam(w: number, out: number, g: number, m: number, n: number, length: number, ...hyper: AdamHyper): void;
-  amsgrad(w: number, out: number, g: number, m: number, n: number, x: number, length: number, ...hyper: AdamHyper): void;
+  /** Runs a kernel over the elements `[begin, end)` of what a call describes. */
+  run(kernel: string, call: number, begin: number, end: number): void;
 }
-
-type MomentumKernel = (
-  w: number,
-  out: number,
-  g: number,
-  v: number,
-  length: number,
-  scale: number,
-  limit: number,
-  decay: number,
-  mu: number,
-  lr: number,
-) => void;
-
-type AdamHyper = [
-  scale: number,
-  limit: number,
-  decay: number,
-  beta1: number,
-  rest1: number,
-  beta2: number,
-  rest2: number,
-  correction: number,
-  epsilon: number,
-  rate: number,
-];
 
 const SMALL_BLOCK = 1024;
 const LARGE_BLOCK = 16_384;
@@ -66,7 +38,9 @@ let module: WebAssembly.Module | undefined;
 /** Binds the kernels to a shared memory. The module is compiled once a thread. */
 export function loadKernels(memory: SharedMemory): Kernels {
   module ??= new WebAssembly.Module(readFileSync(new URL('./kernels.wasm', import.meta.url)));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  const loops = exports as Readonly<Record<string, (call: number, begin: number, end: number) => void>>;
+  return { ...(exports as unknown as Kernels), run: (kernel, call, begin, end) => loops[kernel]!(call, begin, end) };
 }
 
 /**

@@ -1,33 +1,81 @@
 import type { OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
 import type { TrainingEvent } from '../events.ts';
+import { add, div, kernel, max, moving, mul, sqrt, sub } from '../kernels/kernel.ts';
 import { fraction, parseOptions, positive } from '../options.ts';
 import type { Parameters } from '../params/parameters.ts';
-import type { Rule } from './rule.ts';
+import type { Rule, StateSpec, StepFacts } from './rule.ts';
 import { type ScanOptions, scanEntries, scanWith } from './scan.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
+/** Decay rates of the moving averages of the gradient and of its square. */
+export type Betas = readonly [number, number];
+
+export const betasSchema = v.pipe(v.strictTuple([fraction, fraction]), v.readonly());
+
 const schema = v.strictObject({
   ...scanEntries,
-  betas: v.optional(v.pipe(v.strictTuple([fraction, fraction]), v.readonly()), [0.9, 0.999]),
+  betas: v.optional(betasSchema, [0.9, 0.999]),
   eps: v.optional(positive, 1e-8),
   amsgrad: v.optional(v.boolean(), false),
 });
 
-/** m ← β₁ m + (1 − β₁) g; n ← β₂ n + (1 − β₂) g²; θ ← θ − α m̂ / (√n̂ + ε), each parameter with its own count of steps */
-export const adamRule = ([beta1, beta2]: readonly [number, number], eps: number, amsgrad: boolean): Rule => ({
-  name: 'Adam',
-  state: amsgrad ? ['mean', 'square', 'maximum'] : ['mean', 'square'],
-  apply(kernels, { w, out, g, length, state }, { scale, limit, decay }, lr, count) {
-    const rate = lr / (1 - beta1 ** count);
-    const correction = 1 / (1 - beta2 ** count);
-    const [m, n, x] = state as [number, number, number];
-    if (amsgrad) {
-      kernels.amsgrad(w, out, g, m, n, x, length, scale, limit, decay, beta1, 1 - beta1, beta2, 1 - beta2, correction, eps, rate);
-    } else {
-      kernels.adam(w, out, g, m, n, length, scale, limit, decay, beta1, 1 - beta1, beta2, 1 - beta2, correction, eps, rate);
-    }
+export const adamKernel = kernel(
+  'adam',
+  { arrays: ['mean', 'square'], scalars: ['beta1', 'rest1', 'beta2', 'rest2', 'correction', 'eps', 'rate', 'shrink'] },
+  ({ w, g, mean, square, beta1, rest1, beta2, rest2, correction, eps, rate, shrink }) => {
+    const m = moving(mean, g, beta1, rest1);
+    const n = moving(square, mul(g, g), beta2, rest2);
+    const direction = div(m, add(sqrt(mul(n, correction)), eps));
+    return { mean: m, square: n, w: sub(sub(w, mul(shrink, w)), mul(rate, direction)) };
   },
+);
+
+export const amsgradKernel = kernel(
+  'amsgrad',
+  { arrays: ['mean', 'square', 'maximum'], scalars: ['beta1', 'rest1', 'beta2', 'rest2', 'correction', 'eps', 'rate'] },
+  ({ w, g, mean, square, maximum, beta1, rest1, beta2, rest2, correction, eps, rate }) => {
+    const m = moving(mean, g, beta1, rest1);
+    const n = moving(square, mul(g, g), beta2, rest2);
+    const largest = max(maximum, mul(n, correction));
+    return { mean: m, square: n, maximum: largest, w: sub(w, mul(rate, div(m, add(sqrt(largest), eps)))) };
+  },
+);
+
+/** What bias correction and the moving averages of Adam's family come to at a step. */
+export function adamScalars([beta1, beta2]: Betas, eps: number, { lr, count }: Pick<StepFacts, 'lr' | 'count'>) {
+  return {
+    beta1,
+    rest1: 1 - beta1,
+    beta2,
+    rest2: 1 - beta2,
+    correction: 1 / (1 - beta2 ** count),
+    eps,
+    rate: lr / (1 - beta1 ** count),
+  };
+}
+
+/** The moments of Adam's family. */
+export const moments: readonly StateSpec[] = [
+  { name: 'mean', key: 'exp_avg' },
+  { name: 'square', key: 'exp_avg_sq' },
+];
+
+/** m ← β₁ m + (1 − β₁) g; n ← β₂ n + (1 − β₂) g²; θ ← θ − α m̂ / (√n̂ + ε), each parameter with its own count of steps */
+export const adamRule = (betas: Betas, eps: number, amsgrad: boolean): Rule =>
+  amsgrad
+    ? {
+        name: 'Adam',
+        state: [...moments, { name: 'maximum', key: 'max_exp_avg_sq' }],
+        passes: [{ kernel: amsgradKernel, scalars: (step) => adamScalars(betas, eps, step) }],
+      }
+    : adamWith('Adam', betas, eps);
+
+/** Adam with decoupled decay, if any: θ ← θ − α λ θ − α m̂ / (√n̂ + ε) */
+export const adamWith = (name: string, betas: Betas, eps: number): Rule => ({
+  name,
+  state: moments,
+  passes: [{ kernel: adamKernel, scalars: (step) => ({ ...adamScalars(betas, eps, step), shrink: step.lr * step.weightDecay }) }],
 });
 
 /**
@@ -39,7 +87,7 @@ export const adamRule = ([beta1, beta2]: readonly [number, number], eps: number,
  */
 export function adam(
   params: Parameters,
-  options: ScanOptions & { readonly betas?: readonly [number, number]; readonly eps?: number; readonly amsgrad?: boolean } = {},
+  options: ScanOptions & { readonly betas?: Betas; readonly eps?: number; readonly amsgrad?: boolean } = {},
 ): OperatorFunction<TrainingEvent, WeightsUpdate> {
   const { betas, eps, amsgrad, ...rest } = parseOptions(schema, options, 'adam');
   return scanWith(params, adamRule(betas, eps, amsgrad), rest);

@@ -1,5 +1,6 @@
 import type { OperatorFunction } from 'rxjs';
 import type { TrainingEvent } from '../events.ts';
+import { add, kernel, mul, sub } from '../kernels/kernel.ts';
 import { parseOptions } from '../options.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { momentumSchema } from './momentum.ts';
@@ -7,12 +8,20 @@ import type { Rule } from './rule.ts';
 import { type ScanOptions, scanWith } from './scan.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
+export const momentumNesterovKernel = kernel(
+  'momentumNesterov',
+  { arrays: ['velocity'], scalars: ['mu'] },
+  ({ w, g, lr, velocity, mu }) => {
+    const next = add(mul(mu, velocity), g);
+    return { velocity: next, w: sub(w, mul(lr, add(g, mul(mu, next)))) };
+  },
+);
+
 /** v ← μ v + g; θ ← θ − α (g + μ v) */
 export const momentumNesterovRule = (mu: number): Rule => ({
   name: 'MomentumNesterov',
-  state: ['velocity'],
-  apply: (kernels, { w, out, g, length, state }, { scale, limit, decay }, lr) =>
-    kernels.momentumNesterov(w, out, g, state[0]!, length, scale, limit, decay, mu, lr),
+  state: [{ name: 'velocity', key: 'momentum_buffer' }],
+  passes: [{ kernel: momentumNesterovKernel, scalars: () => ({ mu }) }],
 });
 
 /**

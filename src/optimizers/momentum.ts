@@ -1,6 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
 import type { TrainingEvent } from '../events.ts';
+import { add, kernel, mul, sub } from '../kernels/kernel.ts';
 import { fraction, parseOptions } from '../options.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { Rule } from './rule.ts';
@@ -9,12 +10,16 @@ import type { WeightsUpdate } from './weights-update.ts';
 
 export const momentumSchema = v.strictObject({ ...scanEntries, momentum: v.optional(fraction, 0.9) });
 
+export const momentumKernel = kernel('momentum', { arrays: ['velocity'], scalars: ['mu'] }, ({ w, g, lr, velocity, mu }) => {
+  const next = add(mul(mu, velocity), g);
+  return { velocity: next, w: sub(w, mul(lr, next)) };
+});
+
 /** v ← μ v + g; θ ← θ − α v */
 export const momentumRule = (mu: number): Rule => ({
   name: 'Momentum',
-  state: ['velocity'],
-  apply: (kernels, { w, out, g, length, state }, { scale, limit, decay }, lr) =>
-    kernels.momentum(w, out, g, state[0]!, length, scale, limit, decay, mu, lr),
+  state: [{ name: 'velocity', key: 'momentum_buffer' }],
+  passes: [{ kernel: momentumKernel, scalars: () => ({ mu }) }],
 });
 
 /**

@@ -1,30 +1,59 @@
-import type { Kernels } from '../kernels/kernels.ts';
+import type { Kernel } from '../kernels/kernel.ts';
 
-/** Where one parameter's numbers lie: addresses of `length` float32 elements each. The object is lent for one call. */
-export interface StepAddresses {
-  w: number;
-  out: number;
-  g: number;
-  length: number;
-  /** One address for each name in {@link Rule.state}. */
-  state: number[];
+/** A buffer that a rule keeps for each parameter. */
+export interface StateSpec {
+  /** Its name in the rule's kernels. */
+  readonly name: string;
+  /** Its name in a checkpoint, torch's where torch has it; default: the name. */
+  readonly key?: string;
+  /** Its dims for a parameter with these; default: the same. */
+  readonly dims?: (dims: readonly number[]) => readonly number[];
+  /** What every element is at first (may follow from the rate at the start), or the weights; default 0. */
+  readonly initial?: number | 'weights' | ((lr: number) => number);
+  /** Whether it means nothing between two steps, so that no checkpoint needs it. */
+  readonly scratch?: boolean;
 }
 
-/** What comes before the rule: clip(g · scale, ±limit) + decay · θ. */
-export interface FusedPrologue {
-  scale: number;
-  limit: number;
-  decay: number;
+/** What one parameter's step is made with. Lent for one call. */
+export interface StepFacts {
+  readonly lr: number;
+  /** How often this parameter was stepped, this time included. */
+  readonly count: number;
+  /** Decay that the rule applies by itself, behind its own scaling (decoupled). */
+  readonly weightDecay: number;
+  readonly dims: readonly number[];
+  readonly length: number;
+  /** What the last pass that has sums added up, block by block in order. */
+  readonly sums: readonly number[];
+  /** The rule's buffers for this parameter. */
+  readonly state: Readonly<Record<string, Float32Array>>;
+}
+
+/** One kernel of a step. */
+export interface Pass {
+  readonly kernel: Kernel;
+  /** The kernel's scalars, in float64; they are rounded to float32. Called once a step. */
+  scalars(step: StepFacts): Readonly<Record<string, number>>;
+  /** Whether this step needs the pass; default: each does. */
+  when?(step: StepFacts): boolean;
 }
 
 /**
- * An optimizer's arithmetic: (weights, state, gradient) → (weights, state), for one parameter at a time. Stateless itself:
- * buffers and counts are the scan's.
+ * An optimizer's arithmetic: (weights, state, gradient) → (weights, state), for one parameter at a time, as passes over it
+ * one after the other. Stateless itself: buffers and counts are the scan's.
  */
 export interface Rule {
   readonly name: string;
-  /** Names of the buffers that the rule keeps, each shaped as the weights and zero at first. */
-  readonly state: readonly string[];
-  /** Does one step. `count` tells how often this parameter was stepped, this time included. */
-  apply(kernels: Kernels, at: StepAddresses, prologue: FusedPrologue, lr: number, count: number): void;
+  readonly state: readonly StateSpec[];
+  readonly passes: readonly Pass[];
+}
+
+/**
+ * Whether a row of a table can be stepped by itself: one pass, element by element, with state in the weights' shape. What
+ * cannot gets a sparse gradient as a dense one with zeros.
+ */
+export function stepsRows({ state, passes }: Rule): boolean {
+  return (
+    passes.length === 1 && passes[0]!.kernel.byElement && passes[0]!.kernel.sumCount === 0 && state.every(({ dims }) => !dims)
+  );
 }

@@ -4,8 +4,10 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import type { Parameters } from '../params/parameters.ts';
-import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
+import type { LearningRate } from '../schedules/from-config.ts';
 import type { Schedule } from '../schedules/schedule.ts';
+import type { PerParameter } from '../setting.ts';
+import { Groups, groupsSchema, type ParameterGroup } from './groups.ts';
 import { Once } from './once.ts';
 import type { Rule } from './rule.ts';
 import { Stepper } from './stepper.ts';
@@ -15,6 +17,10 @@ import type { WeightsUpdate } from './weights-update.ts';
 export interface ScanOptions {
   /** Default 1e-3. */
   readonly lr?: LearningRate;
+  /** Whether rates change as epochs end, or with every step. Default: epoch. */
+  readonly tickOn?: 'epoch' | 'step';
+  /** Parameters with a rate of their own, or frozen. */
+  readonly groups?: readonly ParameterGroup[];
   /** Gets every event that was left out. They are counted in the metrics in any case. */
   readonly rejections?: Partial<Observer<Rejection>>;
   /**
@@ -30,6 +36,8 @@ export const scanEntries = {
     v.custom<LearningRate>(() => true),
     1e-3,
   ),
+  tickOn: v.optional(v.picklist(['epoch', 'step']), 'epoch'),
+  groups: groupsSchema,
   rejections: v.optional(
     v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null, 'an observer'),
   ),
@@ -38,9 +46,13 @@ export const scanEntries = {
 
 interface ParsedScanOptions {
   readonly lr: LearningRate;
+  readonly tickOn: 'epoch' | 'step';
+  readonly groups: v.InferOutput<typeof groupsSchema>;
   readonly rejections?: Partial<Observer<Rejection>> | undefined;
   readonly maxRejectionsInARow: number;
 }
+
+const noDecay: PerParameter = { uniform: 0, patterns: [], of: () => 0 };
 
 /**
  * Lifts a rule to an operator: gradient batches in, one {@link WeightsUpdate} out for each that was applied. State (buffers,
@@ -50,12 +62,15 @@ export function scanWith(
   params: Parameters,
   rule: Rule,
   options: ParsedScanOptions,
+  weightDecay: PerParameter = noDecay,
 ): OperatorFunction<TrainingEvent, WeightsUpdate> {
-  const schedule = scheduleOf(options.lr);
+  // Made here too, so that what does not fit fails before the first event.
+  new Groups(params, options.lr, options.groups);
   return (events$) =>
     new Observable((out) => {
       const leave = params.enterScan();
-      const scan = new Scan(new Stepper(params, rule), rule.name, schedule.fresh(), options, out);
+      const groups = new Groups(params, options.lr, options.groups);
+      const scan = new Scan(new Stepper(params, rule, weightDecay, groups), rule.name, groups.schedules, options, out);
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
       const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({
         next(event) {
@@ -81,7 +96,7 @@ class Scan {
   readonly failed$ = new Subject<void>();
   readonly #stepper: Stepper;
   readonly #name: string;
-  readonly #schedule: Schedule;
+  readonly #schedules: readonly Schedule[];
   readonly #options: ParsedScanOptions;
   readonly #out: Subscriber<WeightsUpdate>;
   readonly #once = new Once();
@@ -92,11 +107,20 @@ class Scan {
   #sourceDone = false;
   #rejectionsInARow = 0;
   #epochs = 0;
+  #metrics = new Map<string, number>();
+  #lrs: readonly number[];
 
-  constructor(stepper: Stepper, name: string, schedule: Schedule, options: ParsedScanOptions, out: Subscriber<WeightsUpdate>) {
+  constructor(
+    stepper: Stepper,
+    name: string,
+    schedules: readonly Schedule[],
+    options: ParsedScanOptions,
+    out: Subscriber<WeightsUpdate>,
+  ) {
     this.#stepper = stepper;
     this.#name = name;
-    this.#schedule = schedule;
+    this.#schedules = schedules;
+    this.#lrs = schedules.map(({ lr }) => lr);
     this.#options = options;
     this.#out = out;
   }
@@ -129,6 +153,7 @@ class Scan {
     } else if (event.kind === 'epoch') {
       this.#tick(event);
     } else {
+      this.#metrics.set(event.name, event.value);
       acknowledge(event);
     }
   }
@@ -141,9 +166,10 @@ class Scan {
   }
 
   #finish(batch: GradientBatch): void {
-    const update = this.#stepper.apply(this.#schedule.lr, this.#epochs);
+    const update = this.#stepper.apply(this.#lrs, this.#epochs);
     this.#once.applied(batch.facts);
     this.#rejectionsInARow = 0;
+    if (this.#options.tickOn === 'step') this.#tickSchedules();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#name });
     this.#out.next(update);
     acknowledge(batch);
@@ -177,11 +203,18 @@ class Scan {
       this.#refuse(event, refusal);
       return;
     }
-    this.#schedule.tick();
+    if (this.#options.tickOn === 'epoch') this.#tickSchedules();
     this.#epochs += 1;
-    const { lr } = this.#schedule;
+    const lr = this.#lrs[0]!;
     if (channels.epoch.hasSubscribers) channels.epoch.publish({ kind: 'epoch', at: this.#name, epoch: this.#epochs, lr });
     acknowledge(event);
+  }
+
+  /** Changes the rates of the next step. A schedule that looks at a metric gets what was reported since the last tick. */
+  #tickSchedules(): void {
+    for (const schedule of this.#schedules) schedule.tick([...this.#metrics.values()].at(-1));
+    this.#metrics.clear();
+    this.#lrs = this.#schedules.map(({ lr }) => lr);
   }
 
   #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {

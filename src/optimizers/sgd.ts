@@ -1,6 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
 import type { TrainingEvent } from '../events.ts';
+import { kernel, mul, sub } from '../kernels/kernel.ts';
 import { fraction, parseOptions } from '../options.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { momentumRule } from './momentum.ts';
@@ -11,12 +12,10 @@ import type { WeightsUpdate } from './weights-update.ts';
 
 const schema = v.strictObject({ ...scanEntries, momentum: v.optional(fraction, 0), nesterov: v.optional(v.boolean(), false) });
 
+export const sgdKernel = kernel('sgd', {}, ({ w, g, lr }) => ({ w: sub(w, mul(lr, g)) }));
+
 /** θ ← θ − α g */
-export const sgdRule: Rule = {
-  name: 'SGD',
-  state: [],
-  apply: (kernels, { w, out, g, length }, { scale, limit, decay }, lr) => kernels.sgd(w, out, g, length, scale, limit, decay, lr),
-};
+export const sgdRule: Rule = { name: 'SGD', state: [], passes: [{ kernel: sgdKernel, scalars: () => ({}) }] };
 
 /**
  * Stochastic gradient descent: θ ← θ − α g; with `momentum` above 0 as {@link momentum}, with `nesterov` as

@@ -1,11 +1,16 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
-import { copyAndSquare } from '../kernels/kernels.ts';
+import { CALL_BYTES, Call } from '../kernels/call.ts';
+import { SUM_BLOCK } from '../kernels/kernel.ts';
+import { sumOfSquares } from '../kernels/kernels.ts';
 import type { Parameters } from '../params/parameters.ts';
-import type { Weights } from '../params/weights-reader.ts';
-import { clipFactor, type Pending, runOperation, type TensorLayout } from '../pending.ts';
-import { type Plan, type Prologue, planFor, prologueFor, type Refusal } from './plan.ts';
-import type { FusedPrologue, Rule, StepAddresses } from './rule.ts';
+import { type TensorLayout, takeIn } from '../payload.ts';
+import { clipFactor, type Pending, runOperation } from '../pending.ts';
+import type { PerParameter } from '../setting.ts';
+import type { Groups } from './groups.ts';
+import { OptimizerState } from './optimizer-state.ts';
+import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run } from './plan.ts';
+import type { Pass, Rule, StepFacts } from './rule.ts';
 import { WeightsUpdate } from './weights-update.ts';
 
 const READER_TIMEOUT_MS = 10_000;
@@ -17,12 +22,12 @@ const READER_TIMEOUT_MS = 10_000;
 export class Stepper {
   readonly #params: Parameters;
   readonly #rule: Rule;
-  readonly #gradients: number;
-  readonly #state: readonly number[];
-  /** Steps by parameter, in the order of the places. */
-  readonly #counts: Float64Array;
-  readonly #addresses: StepAddresses;
-  readonly #fused: FusedPrologue = { scale: 1, limit: Number.POSITIVE_INFINITY, decay: 0 };
+  readonly #weightDecay: PerParameter;
+  readonly #groups: Groups;
+  readonly #state: OptimizerState;
+  readonly #call: Call;
+  readonly #sums: { readonly address: number; readonly byteLength: number };
+  #gradients = { address: 0, byteLength: 0 };
   #steps = 0;
 
   #layout: TensorLayout | null = null;
@@ -34,38 +39,38 @@ export class Stepper {
   #sumOfSquares = 0;
   #admittedMs = 0;
 
-  constructor(params: Parameters, rule: Rule) {
+  constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups) {
+    const { arena, places } = params;
     this.#params = params;
     this.#rule = rule;
-    this.#gradients = params.arena.allocate(params.byteLength);
-    this.#state = rule.state.map(() => params.arena.allocate(params.byteLength));
-    this.#counts = new Float64Array(params.places.length);
-    this.#addresses = { w: 0, out: 0, g: 0, length: 0, state: this.#state.map(() => 0) };
+    this.#weightDecay = weightDecay;
+    this.#groups = groups;
+    this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
+    this.#call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
+    const sumCount = Math.max(0, ...rule.passes.map(({ kernel }) => kernel.sumCount));
+    const byteLength = sumCount * 8 * Math.max(1, ...places.map(({ length }) => Math.ceil(length / SUM_BLOCK)));
+    this.#sums = { address: arena.allocate(byteLength), byteLength };
+    this.#call.setSums(this.#sums.address);
   }
 
   get steps(): number {
     return this.#steps;
   }
 
-  /** The rule's buffers by name, each by parameter: views, lent until the next step. */
-  get state(): Readonly<Record<string, Weights>> {
-    return Object.fromEntries(this.#rule.state.map((name, i) => [name, this.#params.viewsOf(this.#state[i]!)]));
-  }
-
   /** Takes a batch in: returns why it cannot be applied, or null, after which {@link apply} is due. */
   admit(batch: GradientBatch): RxgradError<RejectionReason> | null {
     const { layout, payload } = batch.message;
     if (layout !== this.#layout) {
-      this.#plan = planFor(this.#params, layout);
+      this.#plan = planFor(this.#params, layout, (index) => this.#groups.isFrozen(index));
       this.#layout = layout;
     }
     if (typeof this.#plan === 'function') return this.#plan(placeOf(batch.delivery));
     const start = performance.now();
-    const { arena } = this.#params;
-    const sum = copyAndSquare(arena.kernels, arena.bytes, this.#gradients, payload);
+    this.#makeRoom(layout.roomBytes);
+    const sum = takeIn(this.#params.arena, this.#gradients.address, layout, payload);
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
     if (!Number.isFinite(sum)) {
-      return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: this.#notFinite(this.#plan) });
+      return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: this.#notFinite(layout) });
     }
     this.#admitted = batch;
     this.#sumOfSquares = sum;
@@ -85,30 +90,29 @@ export class Stepper {
     return leftRight.whenFree(leftRight.target, READER_TIMEOUT_MS);
   }
 
-  /** Applies the admitted batch: one new version. */
-  apply(lr: number, epoch: number): WeightsUpdate {
+  /** Applies the admitted batch at the rates of the groups' schedules: one new version. */
+  apply(lrs: readonly number[], epoch: number): WeightsUpdate {
     const batch = this.#admitted!;
     this.#admitted = null;
     const start = performance.now();
     const params = this.#params;
     const plan = this.#plan as Plan;
-    const { arena, leftRight } = params;
+    const { leftRight } = params;
     const side = leftRight.target;
     const from = params.weights[leftRight.latest];
     const to = params.weights[side];
     const base = params.version;
 
+    let clipped = this.#runBefore(batch, from, plan);
     const norm = Math.sqrt(this.#sumOfSquares);
-    const clipped = this.#prepare(batch, norm, from, plan);
-    const at = this.#addresses;
-    for (const { index, place, gradient } of plan.runs) {
-      at.w = from + place.offset;
-      at.out = to + place.offset;
-      at.g = this.#gradients + gradient;
-      at.length = place.length;
-      for (let i = 0; i < at.state.length; i++) at.state[i] = this.#state[i]! + place.offset;
-      const count = ++this.#counts[index]!;
-      this.#rule.apply(arena.kernels, at, this.#fused, lr, count);
+    const fusedNorm = this.#prologue.before.length === 0 ? norm : this.#normNow(batch.message.layout);
+    for (const run of plan.runs) {
+      const { maxNorm, limit, decay } = this.#prologue.of(run.place.name);
+      const scale = clipFactor(fusedNorm, maxNorm);
+      clipped ||= scale !== 1;
+      this.#call.setPrologue(scale, limit, decay);
+      this.#call.setWeights(from + run.place.offset, to + run.place.offset);
+      this.#step(run, lrs[this.#groups.scheduleIndex(run.index)]!);
     }
     params.copyLatestTo(side, plan.untouched);
     leftRight.commit(side, base + 1);
@@ -119,7 +123,7 @@ export class Stepper {
       version: base + 1,
       step: this.#steps,
       epoch,
-      lr,
+      lr: lrs[0]!,
       gradientNorm: norm,
       clipped,
       staleness: declared === undefined ? undefined : base - declared,
@@ -130,43 +134,81 @@ export class Stepper {
 
   /** Gives the memory back. The stepper must not be used afterwards. */
   dispose(): void {
-    const { arena, byteLength } = this.#params;
-    arena.release(this.#gradients, byteLength);
-    for (const address of this.#state) arena.release(address, byteLength);
+    const { arena } = this.#params;
+    this.#state.dispose();
+    arena.release(this.#gradients.address, this.#gradients.byteLength);
+    arena.release(this.#call.address, CALL_BYTES);
+    arena.release(this.#sums.address, this.#sums.byteLength);
   }
 
-  /** Readies what comes before the rule, and tells whether the global norm was clipped. */
-  #prepare(batch: GradientBatch, norm: number, weights: number, plan: Plan): boolean {
+  /** Runs the rule's passes over one parameter. */
+  #step({ index, place: { name, dims, length }, at }: Run, lr: number): void {
+    const { addresses, views } = this.#state.places[index]!;
+    const { kernels } = this.#params.arena;
+    const call = this.#call;
+    call.setGradient(this.#gradients.address + at);
+    const count = this.#state.counts[index]! + 1;
+    this.#state.counts[index] = count;
+    let sums: readonly number[] = [];
+    for (const pass of this.#rule.passes) {
+      const facts: StepFacts = { lr, count, weightDecay: this.#weightDecay.of(name), dims, length, sums, state: views };
+      if (pass.when && !pass.when(facts)) continue;
+      const { kernel } = pass;
+      for (let i = 0; i < kernel.arrays.length; i++) call.setArray(i, addresses[this.#stateIndex(pass, i)]!);
+      call.setScalars(kernel, lr, pass.scalars(facts));
+      kernels.run(kernel.name, call.address, 0, length);
+      if (kernel.sumCount > 0) sums = this.#addUp(kernel.sumCount, Math.ceil(length / SUM_BLOCK));
+    }
+  }
+
+  #stateIndex({ kernel }: Pass, array: number): number {
+    return this.#rule.state.findIndex(({ name }) => name === kernel.arrays[array]);
+  }
+
+  /** Adds up what the blocks left behind, in their order. */
+  #addUp(sumCount: number, blocks: number): number[] {
+    const partial = new Float64Array(this.#params.arena.memory.buffer, this.#sums.address, sumCount * blocks);
+    const sums = new Array<number>(sumCount).fill(0);
+    for (let i = 0; i < partial.length; i++) sums[i % sumCount]! += partial[i]!;
+    return sums;
+  }
+
+  #makeRoom(byteLength: number): void {
+    if (byteLength <= this.#gradients.byteLength) return;
+    const { arena } = this.#params;
+    arena.release(this.#gradients.address, this.#gradients.byteLength);
+    this.#gradients = { address: arena.allocate(byteLength), byteLength };
+  }
+
+  /** Does the operations that do not fuse with the rule, and tells whether they clipped the global norm. */
+  #runBefore(batch: GradientBatch, weights: number, plan: Plan): boolean {
     if (batch.pending !== this.#pending) {
       this.#prologue = prologueFor(batch.pending);
       this.#pending = batch.pending;
     }
-    const { maxNorm, limit, decay, others } = this.#prologue;
-    this.#fused.scale = clipFactor(norm, maxNorm);
-    this.#fused.limit = limit;
-    this.#fused.decay = decay;
-    if (!others) return this.#fused.scale !== 1;
+    const { before } = this.#prologue;
+    if (before.length === 0) return false;
+    const { kernels } = this.#params.arena;
     const { layout } = batch.message;
     const addresses = new Map(plan.runs.map(({ place }) => [place.name, weights + place.offset]));
     let clipped = false;
-    for (const operation of others) {
-      const changed = runOperation(
-        this.#params.arena.kernels,
-        operation,
-        this.#gradients,
-        layout,
-        ({ name }) => addresses.get(name)!,
-      );
+    for (const operation of before) {
+      const weightsAt = ({ name }: { readonly name: string }): number | null => addresses.get(name) ?? null;
+      const changed = runOperation(kernels, operation, this.#gradients.address, layout, weightsAt);
       clipped ||= changed;
     }
     return clipped;
   }
 
-  #notFinite(plan: Plan): string {
+  #normNow({ elements }: TensorLayout): number {
+    return Math.sqrt(sumOfSquares(this.#params.arena.kernels, this.#gradients.address, elements));
+  }
+
+  #notFinite({ tensors }: TensorLayout): string {
     const { kernels } = this.#params.arena;
-    return plan.runs
-      .filter(({ place, gradient }) => !Number.isFinite(kernels.sumOfSquares(this.#gradients + gradient, place.length)))
-      .map(({ place }) => `"${place.name}"`)
+    return tensors
+      .filter(({ at, length }) => !Number.isFinite(kernels.sumOfSquares(this.#gradients.address + at, length)))
+      .map(({ name }) => `"${name}"`)
       .join(', ');
   }
 }

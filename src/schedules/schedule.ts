@@ -1,24 +1,32 @@
-/** What a schedule is at: a few numbers, enough to go on from. */
+import * as v from 'valibot';
+import { finite, parseOptions } from '../options.ts';
+
+/** What a schedule is at: a few finite numbers (so JSON holds them), enough to go on from. */
 export type ScheduleState = Readonly<Record<string, number>>;
 
 /** A learning rate that changes as epochs end. */
 export interface Schedule {
   /** The rate of the next step. */
   readonly lr: number;
+  /** The rate that the schedule scales: `lr / baseLr` is its factor. */
+  readonly baseLr: number;
+  /** Name of the MetricReport that {@link tick} is to be given. Default: any. */
+  readonly metric?: string;
   /** Ends an epoch. `metric` is what ReduceLROnPlateau looks at; the others ignore it. */
   tick(metric?: number): void;
   state(): ScheduleState;
-  /** Goes on from what {@link state} gave. */
+  /** Goes on from what {@link state} gave. Anything else is refused, and changes nothing. */
   restore(state: ScheduleState): void;
   /** The same schedule from its beginning. A scan runs on one of these, so that subscriptions share no state. */
   fresh(): Schedule;
 }
 
 /** A schedule that is a plain function of the number of ticks. */
-export function tickedSchedule(rateAt: (ticks: number) => number): Schedule {
+export function tickedSchedule(baseLr: number, rateAt: (ticks: number) => number): Schedule {
   let ticks = 0;
   let lr = rateAt(0);
   return {
+    baseLr,
     get lr() {
       return lr;
     },
@@ -28,9 +36,15 @@ export function tickedSchedule(rateAt: (ticks: number) => number): Schedule {
     },
     state: () => ({ ticks }),
     restore(state) {
-      ticks = state.ticks ?? 0;
+      ticks = checkedState(state, { ticks }).ticks;
       lr = rateAt(ticks);
     },
-    fresh: () => tickedSchedule(rateAt),
+    fresh: () => tickedSchedule(baseLr, rateAt),
   };
+}
+
+/** Checks that a state has the numbers that `like` has, and no others. */
+export function checkedState<S extends ScheduleState>(state: ScheduleState, like: S): S {
+  const entries = Object.fromEntries(Object.keys(like).map((name) => [name, finite]));
+  return parseOptions(v.strictObject(entries), state, 'state of the schedule') as S;
 }

@@ -1,5 +1,5 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
-import type { TensorLayout, TensorSpec } from '../pending.ts';
+import { type TensorLayout, type TensorSpec, tensorLayout } from '../payload.ts';
 
 /** Bytes that a header may have: room for about 20,000 tensors. */
 const MAX_HEADER_BYTES = 4 << 20;
@@ -104,7 +104,7 @@ function parseHeader(text: string): TensorLayout | SafetensorsProblem {
     if (begin !== end) return undecodable(`tensor data without gaps or overlaps: "${name}" at byte ${end}`, `byte ${begin}`);
     end += 4 * length;
   }
-  return { tensors, byteLength: end };
+  return tensorLayout(tensors, end);
 }
 
 function parseEntry(name: string, entry: HeaderEntry | null): TensorSpec | SafetensorsProblem {

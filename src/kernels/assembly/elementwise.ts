@@ -1,17 +1,17 @@
-import { end, load, store, wholeVectorsEnd } from './lanes';
+import { end, loadLanes, storeLanes, wholeVectorsEnd } from './lanes';
 
 /** g ← g · factor */
 export function scale(g: usize, length: i32, factor: f32): void {
   const s = f32x4.splat(factor);
   const vectors = wholeVectorsEnd(g, length);
   const last = end(g, length);
-  for (; g < vectors; g += 16) store(g, f32x4.mul(load(g, false), s), false);
-  for (; g < last; g += 4) store(g, f32x4.mul(load(g, true), s), true);
+  for (; g < vectors; g += 16) storeLanes(g, f32x4.mul(loadLanes(g, false), s), false);
+  for (; g < last; g += 4) storeLanes(g, f32x4.mul(loadLanes(g, true), s), true);
 }
 
 @inline
 function clipAt(g: usize, low: v128, high: v128, single: bool): void {
-  store(g, f32x4.pmin(f32x4.pmax(load(g, single), low), high), single);
+  storeLanes(g, f32x4.pmin(f32x4.pmax(loadLanes(g, single), low), high), single);
 }
 
 /** g ← min(max(g, −limit), limit) */
@@ -26,7 +26,7 @@ export function clip(g: usize, length: i32, limit: f32): void {
 
 @inline
 function addDecayAt(g: usize, w: usize, decay: v128, single: bool): void {
-  store(g, f32x4.add(load(g, single), f32x4.mul(decay, load(w, single))), single);
+  storeLanes(g, f32x4.add(loadLanes(g, single), f32x4.mul(decay, loadLanes(w, single))), single);
 }
 
 /** g ← g + decay · w */

@@ -1,4 +1,4 @@
-export { adam, amsgrad } from './adam';
 export { addDecay, clip, scale } from './elementwise';
-export { momentum, momentumNesterov, sgd } from './momentum';
-export { sumOfSquares } from './reduce';
+export { squaresOfBlocks, sumOfSquares } from './reduce';
+// Emitted by the build from the rules' own definitions.
+export * from './rules';

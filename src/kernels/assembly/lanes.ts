@@ -3,12 +3,12 @@
  * others zero, so the tail goes through the same instructions and gives the same bits.
  */
 @inline
-export function load(address: usize, single: bool): v128 {
+export function loadLanes(address: usize, single: bool): v128 {
   return single ? v128.load32_zero(address) : v128.load(address);
 }
 
 @inline
-export function store(address: usize, value: v128, single: bool): void {
+export function storeLanes(address: usize, value: v128, single: bool): void {
   if (single) v128.store32_lane(address, value, 0);
   else v128.store(address, value);
 }
@@ -22,4 +22,31 @@ export function wholeVectorsEnd(address: usize, length: i32): usize {
 @inline
 export function end(address: usize, length: i32): usize {
   return address + ((<usize>length) << 2);
+}
+
+/** Lanes 0 and 1 in float64. */
+@inline
+export function low(x: v128): v128 {
+  return f64x2.promote_low_f32x4(x);
+}
+
+/** Lanes 2 and 3 in float64. */
+@inline
+export function high(x: v128): v128 {
+  return f64x2.promote_low_f32x4(i8x16.shuffle(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
+@inline
+export function loadU32(address: usize): u32 {
+  return load<u32>(address);
+}
+
+@inline
+export function loadF32(address: usize): f32 {
+  return load<f32>(address);
+}
+
+@inline
+export function storeF64(address: usize, value: f64): void {
+  store<f64>(address, value);
 }

@@ -1,14 +1,8 @@
-import { end, load, wholeVectorsEnd } from './lanes';
+import { end, high, loadLanes, low, storeF64, wholeVectorsEnd } from './lanes';
 
 @inline
-function squaresLow(x: v128): v128 {
-  const low = f64x2.promote_low_f32x4(x);
-  return f64x2.mul(low, low);
-}
-
-@inline
-function high(x: v128): v128 {
-  return i8x16.shuffle(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+function squared(x: v128): v128 {
+  return f64x2.mul(x, x);
 }
 
 /**
@@ -26,22 +20,31 @@ export function sumOfSquares(address: usize, length: i32): f64 {
   while (address < eights) {
     const x = v128.load(address);
     const y = v128.load(address, 16);
-    a = f64x2.add(a, squaresLow(x));
-    b = f64x2.add(b, squaresLow(high(x)));
-    c = f64x2.add(c, squaresLow(y));
-    d = f64x2.add(d, squaresLow(high(y)));
+    a = f64x2.add(a, squared(low(x)));
+    b = f64x2.add(b, squared(high(x)));
+    c = f64x2.add(c, squared(low(y)));
+    d = f64x2.add(d, squared(high(y)));
     address += 32;
   }
   while (address < vectors) {
     const x = v128.load(address);
-    a = f64x2.add(a, squaresLow(x));
-    b = f64x2.add(b, squaresLow(high(x)));
+    a = f64x2.add(a, squared(low(x)));
+    b = f64x2.add(b, squared(high(x)));
     address += 16;
   }
   while (address < last) {
-    a = f64x2.add(a, squaresLow(load(address, true)));
+    a = f64x2.add(a, squared(low(loadLanes(address, true))));
     address += 4;
   }
   const sum = f64x2.add(f64x2.add(a, b), f64x2.add(c, d));
   return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+}
+
+/** The sums of squares of blocks `begin` to `end` of so many elements each: float64 numbers, one after the other, at `sums`. */
+export function squaresOfBlocks(address: usize, length: i32, block: i32, sums: usize, begin: i32, end: i32): void {
+  for (let i = begin; i < end; i++) {
+    const first = i * block;
+    const sum = sumOfSquares(address + ((<usize>first) << 2), min<i32>(block, length - first));
+    storeF64(sums + ((<usize>i) << 3), sum);
+  }
 }

@@ -1,0 +1,46 @@
+import { readFileSync } from 'node:fs';
+import asc from 'assemblyscript/asc';
+import { kernels } from '../src/optimizers/kernels.ts';
+import { emitKernel, preamble } from './emit-kernel.ts';
+
+const folder = new URL('../src/kernels/assembly/', import.meta.url);
+// The loops of the rules exist as their definitions only; the compiler reads them as one more file.
+const rules = [preamble, ...kernels.map(emitKernel)].join('\n');
+
+// No relaxed SIMD and no fused multiply-add: the same log has to give the same bits on every machine.
+const { error, stderr } = await asc.main(
+  [
+    'index.ts',
+    '--baseDir',
+    folder.pathname,
+    '--outFile',
+    new URL('../kernels.wasm', folder).pathname,
+    '-O3',
+    '--noAssert',
+    '--runtime',
+    'stub',
+    '--enable',
+    'simd,threads',
+    '--importMemory',
+    '--sharedMemory',
+    '--initialMemory',
+    '1',
+    '--maximumMemory',
+    '65536',
+  ],
+  { readFile: (name) => (name === 'rules.ts' ? rules : sourceOf(name)) },
+);
+
+if (error) {
+  process.stderr.write(stderr.toString());
+  throw error;
+}
+
+/** The compiler asks for files that may not be there. */
+function sourceOf(name: string): string | null {
+  try {
+    return readFileSync(new URL(name, folder), 'utf8');
+  } catch {
+    return null;
+  }
+}
