@@ -11,7 +11,7 @@ export const properFraction = v.pipe(v.number(), v.gtValue(0), v.ltValue(1));
 /** Ticks at which something changes, each later than the one before. */
 export const milestones = v.pipe(
   v.array(count),
-  v.check((ticks) => ticks.every((tick, i) => i === 0 || tick > ticks[i - 1]!), 'rising numbers of ticks'),
+  v.checkItems((tick, i, ticks) => i === 0 || tick > ticks[i - 1]!, 'more than the one before'),
 );
 
 type ReadonlyArrays<V> = V extends readonly (infer E)[] ? readonly E[] : V;

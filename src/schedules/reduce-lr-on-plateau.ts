@@ -13,7 +13,12 @@ export const reduceLROnPlateauSchema = v.strictObject({
   cooldown: v.optional(duration, 0),
   minLr: v.optional(nonNegative, 0),
   eps: v.optional(nonNegative, 1e-8),
-  metric: v.optional(v.pipe(v.string(), v.nonEmpty('a name'))),
+  metric: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((name) => name !== '', 'a name'),
+    ),
+  ),
 });
 
 type Options = v.InferOutput<typeof reduceLROnPlateauSchema>;
