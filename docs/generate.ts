@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { errorCatalogue } from '../src/errors.ts';
+import { writeSchedulePages } from './generate-schedules.ts';
 
 /** The page of errors, from the table of errors. */
 export function errorsPage(): string {
@@ -21,4 +22,7 @@ export function errorsPage(): string {
   ].join('\n');
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(new URL('./errors.md', import.meta.url), errorsPage());
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  writeFileSync(new URL('./errors.md', import.meta.url), errorsPage());
+  writeSchedulePages();
+}

@@ -15,11 +15,11 @@ export const cyclicLRSchema = v.strictObject({
 });
 
 /**
- * Takes the rate from `baseLr` up to `maxLr` in `stepSizeUp` ticks and down again in `stepSizeDown`, over and over:
- * baseLr + (maxLr − baseLr) · height · scale, with a height from 0 to 1. The scale is 1 (triangular), 1 / 2^(cycle − 1)
- * (triangular2), gamma^ticks (exp_range) or `scaleFn` of the cycle, from 1 on, or of the ticks (scaleMode iterations).
- * Defaults: baseLr 1e-3, maxLr 0.01, stepSizeUp 2000, stepSizeDown as stepSizeUp, mode triangular, gamma 1, no scaleFn,
- * scaleMode cycle.
+ * Takes the rate from `baseLr` up to `maxLr` in `stepSizeUp` ticks and down again in `stepSizeDown` (as many, where it is not
+ * given), over and over: baseLr + (maxLr − baseLr) · height · scale, with a height from 0 to 1. The scale is 1 (triangular),
+ * 1 / 2^(cycle − 1) (triangular2), gamma^ticks (exp_range), or in their place `scaleFn` of the cycle, from 1 on, or of the
+ * ticks (scaleMode iterations).
+ * Defaults: baseLr 1e-3, maxLr 0.01, stepSizeUp 2000, mode triangular, gamma 1, scaleMode cycle.
  *
  * Smith, "Cyclical Learning Rates for Training Neural Networks" (2017); torch.optim.lr_scheduler.CyclicLR.
  */

@@ -16,7 +16,7 @@ export const exponentialDecayLRSchema = v.strictObject({
  * Multiplies the rate by `decayRate` over every `decaySteps` ticks, from tick `transitionBegin` on:
  * baseLr · decayRate^n, n = max(ticks − transitionBegin, 0) / decaySteps, rounded down with `staircase`. The rate goes no
  * further than `endValue`: not below it where decayRate < 1, else not above it.
- * Defaults: baseLr 1e-3, decaySteps 1000, decayRate 0.96, transitionBegin 0, staircase false, no endValue.
+ * Defaults: baseLr 1e-3, decaySteps 1000, decayRate 0.96, transitionBegin 0, staircase false.
  *
  * optax.exponential_decay.
  */
