@@ -1,11 +1,17 @@
 import { readFileSync } from 'node:fs';
 import asc from 'assemblyscript/asc';
+import { callWords } from '../src/kernels/call.ts';
 import { kernels } from '../src/optimizers/kernels.ts';
 import { emitKernel, preamble } from './emit-kernel.ts';
 
 const folder = new URL('../src/kernels/assembly/', import.meta.url);
-// The loops of the rules exist as their definitions only; the compiler reads them as one more file.
-const rules = [preamble, ...kernels.map(emitKernel)].join('\n');
+// The loops of the rules exist as their definitions only, as does where a call has its parts; the compiler reads them as files.
+const made: Readonly<Record<string, string>> = {
+  'rules.ts': [preamble, ...kernels.map(emitKernel)].join('\n'),
+  'words.ts': Object.entries(callWords)
+    .map(([name, word]) => `export const ${name.toUpperCase()}: i32 = ${word};`)
+    .join('\n'),
+};
 
 // No relaxed SIMD and no fused multiply-add: the same log has to give the same bits on every machine.
 const { error, stderr } = await asc.main(
@@ -28,7 +34,7 @@ const { error, stderr } = await asc.main(
     '--maximumMemory',
     '65536',
   ],
-  { readFile: (name) => (name === 'rules.ts' ? rules : sourceOf(name)) },
+  { readFile: (name) => made[name] ?? sourceOf(name) },
 );
 
 if (error) {

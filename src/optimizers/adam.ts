@@ -1,24 +1,15 @@
-import type { OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
-import type { TrainingEvent } from '../events.ts';
 import { add, div, kernel, max, moving, mul, sqrt, sub } from '../kernels/kernel.ts';
-import { fraction, parseOptions, positive } from '../options.ts';
-import type { Parameters } from '../params/parameters.ts';
+import { fraction, positive } from '../options.ts';
+import { defineOptimizer } from './define-optimizer.ts';
 import type { Rule, StateSpec, StepFacts } from './rule.ts';
-import { type ScanOptions, scanEntries, scanWith } from './scan.ts';
-import type { WeightsUpdate } from './weights-update.ts';
 
 /** Decay rates of the moving averages of the gradient and of its square. */
 export type Betas = readonly [number, number];
 
-export const betasSchema = v.pipe(v.strictTuple([fraction, fraction]), v.readonly());
-
-const schema = v.strictObject({
-  ...scanEntries,
-  betas: v.optional(betasSchema, [0.9, 0.999]),
-  eps: v.optional(positive, 1e-8),
-  amsgrad: v.optional(v.boolean(), false),
-});
+/** The option `betas` with its defaults. */
+export const betas = (beta1: number, beta2: number) =>
+  v.optional(v.pipe(v.strictTuple([fraction, fraction]), v.readonly()), [beta1, beta2]);
 
 export const adamKernel = kernel(
   'adam',
@@ -85,10 +76,8 @@ export const adamWith = (name: string, betas: Betas, eps: number): Rule => ({
  * Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015); Reddi, Kale and Kumar, "On the Convergence of Adam and
  * Beyond" (2018).
  */
-export function adam(
-  params: Parameters,
-  options: ScanOptions & { readonly betas?: Betas; readonly eps?: number; readonly amsgrad?: boolean } = {},
-): OperatorFunction<TrainingEvent, WeightsUpdate> {
-  const { betas, eps, amsgrad, ...rest } = parseOptions(schema, options, 'adam');
-  return scanWith(params, adamRule(betas, eps, amsgrad), rest);
-}
+export const adam = defineOptimizer({
+  name: 'adam',
+  entries: { betas: betas(0.9, 0.999), eps: v.optional(positive, 1e-8), amsgrad: v.optional(v.boolean(), false) },
+  rule: ({ betas, eps, amsgrad }) => adamRule(betas, eps, amsgrad),
+});

@@ -1,12 +1,8 @@
-import type { OperatorFunction } from 'rxjs';
-import type { TrainingEvent } from '../events.ts';
+import * as v from 'valibot';
 import { add, kernel, mul, sub } from '../kernels/kernel.ts';
-import { parseOptions } from '../options.ts';
-import type { Parameters } from '../params/parameters.ts';
-import { momentumSchema } from './momentum.ts';
+import { fraction } from '../options.ts';
+import { defineOptimizer } from './define-optimizer.ts';
 import type { Rule } from './rule.ts';
-import { type ScanOptions, scanWith } from './scan.ts';
-import type { WeightsUpdate } from './weights-update.ts';
 
 export const momentumNesterovKernel = kernel(
   'momentumNesterov',
@@ -30,10 +26,8 @@ export const momentumNesterovRule = (mu: number): Rule => ({
  *
  * Nesterov (1983); in the form of torch.optim.SGD(nesterov=True) and optax.trace(nesterov=True).
  */
-export function momentumNesterov(
-  params: Parameters,
-  options: ScanOptions & { readonly momentum?: number } = {},
-): OperatorFunction<TrainingEvent, WeightsUpdate> {
-  const { momentum: mu, ...rest } = parseOptions(momentumSchema, options, 'momentumNesterov');
-  return scanWith(params, momentumNesterovRule(mu), rest);
-}
+export const momentumNesterov = defineOptimizer({
+  name: 'momentumNesterov',
+  entries: { momentum: v.optional(fraction, 0.9) },
+  rule: ({ momentum }) => momentumNesterovRule(momentum),
+});

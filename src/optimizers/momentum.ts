@@ -1,14 +1,8 @@
-import type { OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
-import type { TrainingEvent } from '../events.ts';
 import { add, kernel, mul, sub } from '../kernels/kernel.ts';
-import { fraction, parseOptions } from '../options.ts';
-import type { Parameters } from '../params/parameters.ts';
+import { fraction } from '../options.ts';
+import { defineOptimizer } from './define-optimizer.ts';
 import type { Rule } from './rule.ts';
-import { type ScanOptions, scanEntries, scanWith } from './scan.ts';
-import type { WeightsUpdate } from './weights-update.ts';
-
-export const momentumSchema = v.strictObject({ ...scanEntries, momentum: v.optional(fraction, 0.9) });
 
 export const momentumKernel = kernel('momentum', { arrays: ['velocity'], scalars: ['mu'] }, ({ w, g, lr, velocity, mu }) => {
   const next = add(mul(mu, velocity), g);
@@ -29,10 +23,8 @@ export const momentumRule = (mu: number): Rule => ({
  * Polyak, "Some methods of speeding up the convergence of iteration methods" (1964), in torch's form, where the rate scales
  * the velocity when it is applied.
  */
-export function momentum(
-  params: Parameters,
-  options: ScanOptions & { readonly momentum?: number } = {},
-): OperatorFunction<TrainingEvent, WeightsUpdate> {
-  const { momentum: mu, ...rest } = parseOptions(momentumSchema, options, 'momentum');
-  return scanWith(params, momentumRule(mu), rest);
-}
+export const momentum = defineOptimizer({
+  name: 'momentum',
+  entries: { momentum: v.optional(fraction, 0.9) },
+  rule: ({ momentum }) => momentumRule(momentum),
+});

@@ -51,8 +51,13 @@ export class OptimizerState {
     if (initial === 0) return;
     for (const [index, { views }] of this.places.entries()) {
       const view = views[name]!;
-      if (initial === 'weights') view.set(this.#params.latest[this.#params.places[index]!.name]!);
-      else view.fill(typeof initial === 'number' ? initial : initial(lrOf(index)));
+      if (typeof initial === 'number') {
+        view.fill(initial);
+        continue;
+      }
+      const weights = this.#params.latest[this.#params.places[index]!.name]!;
+      const lr = lrOf(index);
+      for (let i = 0; i < view.length; i++) view[i] = initial(lr, weights[i]!);
     }
   }
 }

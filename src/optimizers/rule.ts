@@ -8,8 +8,8 @@ export interface StateSpec {
   readonly key?: string;
   /** Its dims for a parameter with these; default: the same. */
   readonly dims?: (dims: readonly number[]) => readonly number[];
-  /** What every element is at first (may follow from the rate at the start), or the weights; default 0. */
-  readonly initial?: number | 'weights' | ((lr: number) => number);
+  /** What every element is at first (may follow from the rate at the start and, in the weights' shape, from the weight); default 0. */
+  readonly initial?: number | ((lr: number, weight: number) => number);
   /** Whether it means nothing between two steps, so that no checkpoint needs it. */
   readonly scratch?: boolean;
 }

@@ -44,7 +44,7 @@ export const scanEntries = {
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
 };
 
-interface ParsedScanOptions {
+export interface ParsedScanOptions {
   readonly lr: LearningRate;
   readonly tickOn: 'epoch' | 'step';
   readonly groups: v.InferOutput<typeof groupsSchema>;

@@ -11,6 +11,7 @@ import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
 import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run } from './plan.ts';
 import type { Pass, Rule, StepFacts } from './rule.ts';
+import { Shapes } from './shapes.ts';
 import { WeightsUpdate } from './weights-update.ts';
 
 const READER_TIMEOUT_MS = 10_000;
@@ -25,6 +26,7 @@ export class Stepper {
   readonly #weightDecay: PerParameter;
   readonly #groups: Groups;
   readonly #state: OptimizerState;
+  readonly #shapes: Shapes;
   readonly #call: Call;
   readonly #sums: { readonly address: number; readonly byteLength: number };
   #gradients = { address: 0, byteLength: 0 };
@@ -46,6 +48,7 @@ export class Stepper {
     this.#weightDecay = weightDecay;
     this.#groups = groups;
     this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
+    this.#shapes = new Shapes(params);
     this.#call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
     const sumCount = Math.max(0, ...rule.passes.map(({ kernel }) => kernel.sumCount));
     const byteLength = sumCount * 8 * Math.max(1, ...places.map(({ length }) => Math.ceil(length / SUM_BLOCK)));
@@ -136,6 +139,7 @@ export class Stepper {
   dispose(): void {
     const { arena } = this.#params;
     this.#state.dispose();
+    this.#shapes.dispose();
     arena.release(this.#gradients.address, this.#gradients.byteLength);
     arena.release(this.#call.address, CALL_BYTES);
     arena.release(this.#sums.address, this.#sums.byteLength);
@@ -154,10 +158,12 @@ export class Stepper {
       const facts: StepFacts = { lr, count, weightDecay: this.#weightDecay.of(name), dims, length, sums, state: views };
       if (pass.when && !pass.when(facts)) continue;
       const { kernel } = pass;
+      const blocks = kernel.byElement ? Math.ceil(length / SUM_BLOCK) : 1;
+      if (!kernel.byElement) call.setRows(this.#shapes.addresses[index]!, 0);
       for (let i = 0; i < kernel.arrays.length; i++) call.setArray(i, addresses[this.#stateIndex(pass, i)]!);
       call.setScalars(kernel, lr, pass.scalars(facts));
       kernels.run(kernel.name, call.address, 0, length);
-      if (kernel.sumCount > 0) sums = this.#addUp(kernel.sumCount, Math.ceil(length / SUM_BLOCK));
+      if (kernel.sumCount > 0) sums = this.#addUp(kernel.sumCount, blocks);
     }
   }
 

@@ -1,53 +1,46 @@
 import {
-  adam,
   addDecayedWeights,
   clipByGlobalNorm,
   clipByValue,
   epochBoundary,
   GradientBatch,
   gradientBatch,
-  momentum,
-  momentumNesterov,
-  type OptimizerConfig,
   optimizer,
   type Parameters,
-  sgd,
+  type RuleConfig,
   type TrainingEvent,
   type WeightsUpdate,
 } from 'rxgrad';
 import { concatMap, from, map, type OperatorFunction, of, pipe } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { ruleTypes } from '../../src/optimizers/rule-types.ts';
 import { configOf, deviation, type GoldenRun, goldenRuns, gradientsOf, parametersOf } from './golden.ts';
 
 type Pipeline = OperatorFunction<TrainingEvent, WeightsUpdate>;
 type Between = OperatorFunction<TrainingEvent, TrainingEvent>;
 
-const runs = goldenRuns(['SGD', 'Momentum', 'MomentumNesterov', 'Adam']);
-const scans = { SGD: sgd, Momentum: momentum, MomentumNesterov: momentumNesterov, Adam: adam };
-
 /** The chain written out, with any operator between its stages. */
-function chain(params: Parameters, config: OptimizerConfig, between: Between = pipe()): Pipeline {
+function chain(params: Parameters, config: RuleConfig, between: Between = pipe()): Pipeline {
   const { type, weightDecay, gradClipNorm, gradClipValue, ...options } = config;
+  const scan = ruleTypes[type];
+  const decaysItself = scan.ownDecay !== undefined;
   return pipe(
     gradClipNorm ? clipByGlobalNorm(gradClipNorm) : pipe(),
     between,
     gradClipValue ? clipByValue(gradClipValue) : pipe(),
     between,
-    weightDecay ? addDecayedWeights(weightDecay, params) : pipe(),
+    weightDecay && !decaysItself ? addDecayedWeights(weightDecay, params) : pipe(),
     between,
-    scans[type](params, options),
+    (scan as (params: Parameters, options: object) => Pipeline)(
+      params,
+      decaysItself && weightDecay !== undefined ? { ...options, weightDecay } : options,
+    ),
   );
 }
 
 /** Runs the recorded gradients through a pipeline and returns every float of every version. */
-function play(
-  run: GoldenRun,
-  params: Parameters,
-  pipeline: Pipeline,
-  after?: (step: number, update: WeightsUpdate) => void,
-): number[] {
+function play(run: GoldenRun, params: Parameters, pipeline: Pipeline, after?: (update: WeightsUpdate) => void): number[] {
   const bits: number[] = [];
-  let step = 0;
   from(run.steps)
     .pipe(
       concatMap(({ grad, epochEnd }, i) => {
@@ -58,8 +51,7 @@ function play(
     )
     .subscribe((update) => {
       for (const { data } of params) bits.push(...new Uint32Array(data.slice().buffer));
-      after?.(step, update);
-      step += 1;
+      after?.(update);
     });
   return bits;
 }
@@ -68,17 +60,17 @@ const materialise: Between = map((event) => (event instanceof GradientBatch ? ev
 
 describe('optimizers agree with braintools', () => {
   it('has all recorded runs', () => {
-    expect(runs).toHaveLength(70);
+    expect(goldenRuns).toHaveLength(91);
   });
 
-  it.each(runs)('$name', (run) => {
+  it.each(goldenRuns)('$name', (run) => {
     const params = parametersOf(run);
-    const bits = play(run, params, optimizer(params, configOf(run)), (step, update) => {
-      const { weights, lr } = run.steps[step]!;
-      expect(deviation(params, weights), `step ${step}`).toBeLessThanOrEqual(1e-5);
-      expect(Math.abs(update.lr - lr) / lr).toBeLessThanOrEqual(1e-6);
-      expect(update.version).toBe(step + 1);
+    const found: { step: number; deviation: number; lr: number }[] = [];
+    const bits = play(run, params, optimizer(params, configOf(run)), ({ version, lr }) => {
+      const step = run.steps[version - 1]!;
+      found.push({ step: version, deviation: deviation(params, step.weights), lr: Math.abs(lr - step.lr) / step.lr });
     });
+    expect(found.filter(({ deviation, lr }) => !(deviation <= 1e-5 && lr <= 1e-6))).toEqual([]);
     expect(params.version).toBe(run.steps.length);
 
     const chained = parametersOf(run);

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type OptimizerConfig, Parameters } from 'rxgrad';
+import { Parameters, type RuleConfig } from 'rxgrad';
 
 type Tensors = Record<string, number[]>;
 
@@ -13,10 +13,9 @@ export interface GoldenRun {
   readonly steps: { grad: Tensors; lr: number; epochEnd: boolean; weights: Tensors }[];
 }
 
-export function goldenRuns(types: readonly string[]): GoldenRun[] {
-  const runs = JSON.parse(readFileSync(new URL('../golden/optimizers.json', import.meta.url), 'utf8')) as GoldenRun[];
-  return runs.filter(({ optimizer }) => types.includes(optimizer));
-}
+export const goldenRuns = JSON.parse(
+  readFileSync(new URL('../golden/optimizers.json', import.meta.url), 'utf8'),
+) as readonly GoldenRun[];
 
 /** braintools' spelling (T_max, eta_min) in camel case. */
 export function camelCase(value: unknown): unknown {
@@ -30,8 +29,8 @@ export function camelCase(value: unknown): unknown {
   );
 }
 
-export function configOf(run: GoldenRun): OptimizerConfig {
-  return { type: run.optimizer, ...(camelCase(run.config) as object) } as OptimizerConfig;
+export function configOf(run: GoldenRun): RuleConfig {
+  return { type: run.optimizer, ...(camelCase(run.config) as object) } as RuleConfig;
 }
 
 export function parametersOf(run: GoldenRun): Parameters {

@@ -26,7 +26,8 @@ const [sgdOf, momentumOf, nesterovOf, adamOf] = [sgd, momentum, momentumNesterov
 const refused: [Loose, unknown, string][] = [
   [built, undefined, 'optimizer: expected Object, got undefined'],
   [built, {}, 'optimizer: type: expected a value, got undefined'],
-  [built, { type: 'Lion' }, 'optimizer: type: expected ("SGD" | "Momentum" | "MomentumNesterov" | "Adam"), got "Lion"'],
+  [built, { type: 'Lyon' }, '| "Lion" |'],
+  [built, { type: 'Lyon' }, 'got "Lyon"'],
   [built, { type: 'SGD', weightDecay: -1 }, 'optimizer: weightDecay: expected >=0, got -1'],
   [built, { type: 'SGD', gradClipNorm: 0 }, 'optimizer: gradClipNorm: expected >0, got 0'],
   [built, { type: 'SGD', gradClipValue: '1' }, 'optimizer: gradClipValue: expected number, got "1"'],

@@ -1,0 +1,58 @@
+import { type OperatorFunction, pipe } from 'rxjs';
+import * as v from 'valibot';
+import type { TrainingEvent } from '../events.ts';
+import { add, kernel, mul, sub } from '../kernels/kernel.ts';
+import { count, parseOptions } from '../options.ts';
+import type { Parameters } from '../params/parameters.ts';
+import { readConfig } from './config.ts';
+import type { Rule } from './rule.ts';
+import { type RuleConfig, ruleTypes } from './rule-types.ts';
+import { type ScanOptions, scanEntries, scanWith } from './scan.ts';
+import type { WeightsUpdate } from './weights-update.ts';
+
+export const lookaheadKernel = kernel(
+  'lookahead',
+  { arrays: ['slow'], scalars: ['alpha'], prologue: false },
+  ({ out, slow, alpha }) => {
+    const next = add(slow, mul(alpha, sub(out, slow)));
+    return { slow: next, w: next };
+  },
+);
+
+const { lr: _, ...entries } = scanEntries;
+const schema = v.strictObject({
+  ...entries,
+  baseOptimizer: v.looseObject({}),
+  syncPeriod: v.optional(count, 5),
+  alpha: v.optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(1)), 0.5),
+});
+
+/** What {@link lookahead} takes. The rate is the base optimizer's. */
+export interface LookaheadOptions extends Omit<ScanOptions, 'lr'> {
+  /** The optimizer of the fast weights, as plain data. */
+  readonly baseOptimizer: RuleConfig;
+  readonly syncPeriod?: number;
+  readonly alpha?: number;
+}
+
+const lookaheadRule = ({ name, state, passes }: Rule, syncPeriod: number, alpha: number): Rule => ({
+  name: `Lookahead(${name})`,
+  state: [...state, { name: 'slow', initial: (_, weight) => weight }],
+  passes: [...passes, { kernel: lookaheadKernel, scalars: () => ({ alpha }), when: ({ count }) => count % syncPeriod === 0 }],
+});
+
+/**
+ * Steps by any other optimizer, and every `syncPeriod` steps of a parameter goes back to where a slow copy of it moves part
+ * of the way: s ← s + a (θ − s); θ ← s. Defaults: syncPeriod 5, alpha 0.5.
+ *
+ * Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back" (2019).
+ *
+ * @example
+ * gradients$.pipe(lookahead(params, { baseOptimizer: { type: 'Adam', lr: 1e-3 }, syncPeriod: 6 }))
+ */
+export function lookahead(params: Parameters, options: LookaheadOptions): OperatorFunction<TrainingEvent, WeightsUpdate> {
+  const { baseOptimizer, syncPeriod, alpha, ...scanOptions } = parseOptions(schema, options, 'lookahead');
+  const base = readConfig(ruleTypes, params, baseOptimizer, 'lookahead: baseOptimizer');
+  const { rule, weightDecay, scan } = base.optimizer.parse(params, { ...scanOptions, ...base.options });
+  return pipe(base.stages, scanWith(params, lookaheadRule(rule, syncPeriod, alpha), scan, weightDecay));
+}
