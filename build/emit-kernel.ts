@@ -5,6 +5,8 @@ import { type ElementKernel, type Lanes, MAXIMUM_ARRAYS, MAXIMUM_SCALARS, SUM_BL
 export function emitKernel(kernel: ElementKernel): string {
   if (kernel.arrays.length > MAXIMUM_ARRAYS) throw new Error(`${kernel.name}: more than ${MAXIMUM_ARRAYS} arrays`);
   if (kernel.scalars.length > MAXIMUM_SCALARS) throw new Error(`${kernel.name}: more than ${MAXIMUM_SCALARS} scalars`);
+  const taken = [...kernel.arrays, ...kernel.scalars].find((name) => name in callWords);
+  if (taken) throw new Error(`${kernel.name}: "${taken}" is the name of what every call has`);
   const used = usedNames(kernel);
   const variants = kernel.prologue && used.has('g') ? [true, false] : [false];
   return [

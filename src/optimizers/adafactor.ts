@@ -5,7 +5,7 @@ import { defineOptimizer } from './define-optimizer.ts';
 import { prepared } from './prepared.ts';
 import type { Pass, Rule, StepFacts } from './rule.ts';
 
-const momentScalars = ['decay', 'rest', 'eps'] as const;
+const momentScalars = ['rho', 'rest', 'eps'] as const;
 
 /** Leaves the direction in the place of the gradient; its sums are the squares of the direction and of the weights. */
 const factoredKernel = shapedKernel('adafactorFactored', {
@@ -17,8 +17,8 @@ const factoredKernel = shapedKernel('adafactorFactored', {
 const wholeKernel = kernel(
   'adafactorWhole',
   { arrays: ['variance'], scalars: momentScalars, prologue: false },
-  ({ w, g, variance, decay, rest, eps }) => {
-    const next = moving(variance, add(square(g), eps), decay, rest);
+  ({ w, g, variance, rho, rest, eps }) => {
+    const next = moving(variance, add(square(g), eps), rho, rest);
     const u = div(g, sqrt(next));
     return { variance: next, g: u, sums: [square(u), square(w)] };
   },
@@ -52,7 +52,7 @@ interface Settings {
 
 function adafactorRule({ eps, clipThreshold, decayRate, beta1, factored, relativeStep }: Settings): Rule {
   const isFactored = (dims: readonly number[]): boolean => factored && dims.length >= 2;
-  const moments: Pass['scalars'] = ({ count }) => ({ decay: 1 - count ** -decayRate, rest: count ** -decayRate, eps: eps[0] });
+  const moments: Pass['scalars'] = ({ count }) => ({ rho: 1 - count ** -decayRate, rest: count ** -decayRate, eps: eps[0] });
   const scalars = ({ lr, count, length, weightDecay, sums }: StepFacts) => {
     const [direction, weights] = sums.map((sum) => Math.sqrt(sum / length));
     const alpha = relativeStep ? Math.max(eps[1], weights!) * Math.min(lr, 1 / Math.sqrt(count)) : lr;
