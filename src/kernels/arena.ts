@@ -44,8 +44,9 @@ export class Arena {
     return address;
   }
 
-  /** Takes a piece back; the next allocation of the same size gets it. */
+  /** Takes a piece back, where there is one (address 0 is none); the next allocation of the same size gets it. */
   release(address: number, byteLength: number): void {
+    if (address === 0) return;
     const size = lines(byteLength);
     const pieces = this.#free.get(size);
     if (pieces) pieces.push(address);

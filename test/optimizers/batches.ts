@@ -1,28 +1,42 @@
 import {
-  adam,
   type GradientBatch,
   type GradientFacts,
   type GradientInput,
   gradientBatch,
-  momentum,
-  momentumNesterov,
+  lookahead,
   Parameters,
+  type RuleConfig,
   type ScanOptions,
-  sgd,
   type TrainingEvent,
   type WeightsUpdate,
 } from 'rxgrad';
 import type { OperatorFunction } from 'rxjs';
+import { ruleTypes } from '../../src/optimizers/rule-types.ts';
 
 export type Scan = (params: Parameters, options?: ScanOptions) => OperatorFunction<TrainingEvent, WeightsUpdate>;
 
-/** Every scan, the variants of one among them. */
+/** Options that lead to other kernels or other state than a type's defaults do. */
+const variants: { readonly [T in keyof typeof ruleTypes]?: readonly object[] } = {
+  SGD: [{ momentum: 0.9 }, { momentum: 0.9, nesterov: true }],
+  Adam: [{ amsgrad: true }],
+  RMSprop: [{ momentum: 0.9 }, { centered: true }, { momentum: 0.9, centered: true }],
+  Adafactor: [{ beta1: 0.9 }, { factored: false }],
+  FTRL: [{ l1: 0.1, warmStart: true }],
+};
+
+/** Every optimizer and variant: its name, and its scan. */
 export const scans: [string, Scan][] = [
-  ['sgd', sgd],
-  ['momentum', momentum],
-  ['momentumNesterov', momentumNesterov],
-  ['adam', adam],
-  ['adam with amsgrad', (params, options) => adam(params, { ...options, amsgrad: true })],
+  ...Object.entries(ruleTypes).flatMap(([type, scan]) =>
+    [{}, ...(variants[type as keyof typeof ruleTypes] ?? [])].map((own): [string, Scan] => [
+      `${type} ${JSON.stringify(own)}`,
+      (params, options) => (scan as Scan)(params, { ...options, ...own }),
+    ]),
+  ),
+  ...(['Momentum', 'Adam'] as const).map((type): [string, Scan] => [
+    `Lookahead of ${type}`,
+    (params, { lr = 1e-3, ...options } = {}) =>
+      lookahead(params, { ...options, baseOptimizer: { type, lr } as RuleConfig, syncPeriod: 2 }),
+  ]),
 ];
 
 /** A model of three parameters; their lengths end in the middle of vectors. */
