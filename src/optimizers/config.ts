@@ -54,7 +54,7 @@ export function readConfig<T extends { readonly ownDecay: number | undefined }>(
   params: Parameters,
   config: unknown,
   where: string,
-): { optimizer: T; stages: Stage; options: object } {
+): { optimizer: T; stages: Stage; options: { readonly groups: readonly object[] } } {
   const { type } = parseOptions(v.looseObject({ type: v.picklist(Object.keys(types)) }), config, where);
   const optimizer = types[type]!;
   const { type: _, ...parsed } = parseOptions(configSchema, config, where);

@@ -53,6 +53,7 @@ const lookaheadRule = ({ name, state, passes }: Rule, syncPeriod: number, alpha:
 export function lookahead(params: Parameters, options: LookaheadOptions): OperatorFunction<TrainingEvent, WeightsUpdate> {
   const { baseOptimizer, syncPeriod, alpha, ...scanOptions } = parseOptions(schema, options, 'lookahead');
   const base = readConfig(ruleTypes, params, baseOptimizer, 'lookahead: baseOptimizer');
-  const { rule, weightDecay, scan } = base.optimizer.parse(params, { ...scanOptions, ...base.options });
+  const groups = [...scanOptions.groups, ...base.options.groups];
+  const { rule, weightDecay, scan } = base.optimizer.parse(params, { ...scanOptions, ...base.options, groups });
   return pipe(base.stages, scanWith(params, lookaheadRule(rule, syncPeriod, alpha), scan, weightDecay));
 }
