@@ -6,8 +6,8 @@ import { kafkaTransport } from '../src/sources/kafka/index.ts';
 import { findBroker } from '../test/broker/find-broker.ts';
 import { encodedGradients } from './encoded-gradients.ts';
 import { type Filled, kafkajsRate, pipelineRate, transportRate } from './ingest-runs.ts';
-import { type Aim, atLeast, type Report, type Row, type Table } from './report.ts';
-import { median, pairedRatio } from './statistics.ts';
+import { type Aim, atLeast, type Report, type Table, tableOf } from './report.ts';
+import { pairedRatio } from './statistics.ts';
 
 const sizes = [
   { kilobytes: 4, messages: 60_000 },
@@ -34,7 +34,7 @@ export default async function ingest(): Promise<Report> {
         'embedded log, read alone': () => transportRate(log, filled),
         'embedded log → weights': () => pipelineRate(log, filled),
       });
-      tables.push(tableOf(`embedded log, ${kilobytes} KB`, rates));
+      tables.push(ratesTable(`embedded log, ${kilobytes} KB`, rates));
     }
     if (broker.brokers) await measureKafka(broker.brokers.split(','), tables, aims);
     else notRun.push(`Kafka: ${broker.how}`);
@@ -57,7 +57,7 @@ async function measureKafka(brokers: string[], tables: Table[], aims: Aim[]): Pr
         'rxgrad transport, consumed alone': () => transportRate(transport, filled),
         'Kafka → weights': () => pipelineRate(transport, filled),
       });
-      tables.push(tableOf(`Kafka, ${kilobytes} KB`, rates));
+      tables.push(ratesTable(`Kafka, ${kilobytes} KB`, rates));
       if (kilobytes !== 64) continue;
       const ratio = pairedRatio(rates['Kafka → weights']!, rates['kafkajs, consumed alone']!);
       aims.push(atLeast('steps a second from Kafka against kafkajs that only counts, 64 KB', 0.7, ratio));
@@ -98,11 +98,7 @@ async function alternate(runs: Readonly<Record<string, () => Promise<number>>>):
   return rates;
 }
 
-function tableOf(title: string, rates: Rates): Table {
+function ratesTable(title: string, rates: Rates): Table {
   const [reference] = Object.keys(rates) as [string];
-  const rows = Object.entries(rates).map(([what, values]): Row => {
-    const row = { what, median: median(values), best: Math.max(...values), rounds: values.length };
-    return what === reference ? row : { ...row, against: reference, ratio: pairedRatio(values, rates[reference]!) };
-  });
-  return { title, unit: 'messages/s', rows };
+  return tableOf(rates, { title, unit: 'messages/s', reference, best: Math.max });
 }

@@ -1,10 +1,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { machine } from './machine.ts';
+import { median, pairedRatio, spread } from './statistics.ts';
 
 /** A line of a benchmark: what was measured, over which rounds, and how it relates to the line it is compared with. */
 export interface Row {
   readonly what: string;
   readonly median: number;
+  readonly spread: number;
   readonly best: number;
   readonly rounds: number;
   /** What {@link ratio} compares with. */
@@ -36,6 +38,35 @@ export interface Report {
   readonly notRun: readonly string[];
 }
 
+/** A line without a ratio. The best round is the least, of rates the greatest. */
+export function rowOf(what: string, values: readonly number[], best = Math.min): Row {
+  return { what, median: median(values), spread: spread(values), best: best(...values), rounds: values.length };
+}
+
+export interface TableOptions {
+  readonly title: string;
+  readonly unit: string;
+  /** The line that the others are compared with, round by round. */
+  readonly reference: string;
+  /** Default 1. */
+  readonly divisor?: number;
+  /** Default `Math.min`. */
+  readonly best?: typeof Math.min;
+}
+
+/** A line for each of the contestants, whose rounds were the same. */
+export function tableOf(
+  values: Readonly<Record<string, readonly number[]>>,
+  { title, unit, reference, divisor = 1, best = Math.min }: TableOptions,
+): Table {
+  const rows = Object.entries(values).map(([what, ofRounds]): Row => {
+    const scaled = ofRounds.map((value) => value / divisor);
+    const row = rowOf(what, scaled, best);
+    return what === reference ? row : { ...row, against: reference, ratio: pairedRatio(ofRounds, values[reference]!) };
+  });
+  return { title, unit, rows };
+}
+
 export function atMost(what: string, limit: number, got: number): Aim {
   return { what, limit: `≤ ${limit}`, got, met: got <= limit };
 }
@@ -58,14 +89,15 @@ export function publish(report: Report): void {
 }
 
 function textOf({ title, unit, rows }: Table): string {
-  const head = [title, `median ${unit}`, `best ${unit}`, 'rounds', 'ratio', 'against'];
-  const body = rows.map(({ what, median, best, rounds, ratio, against }) => [
-    what,
-    round(median),
-    round(best),
-    String(rounds),
-    ratio === undefined ? '' : round(ratio),
-    against ?? '',
+  const head = [title, `median ${unit}`, '±', `best ${unit}`, 'rounds', 'ratio', 'against'];
+  const body = rows.map((row) => [
+    row.what,
+    round(row.median),
+    round(row.spread),
+    round(row.best),
+    String(row.rounds),
+    row.ratio === undefined ? '' : round(row.ratio),
+    row.against ?? '',
   ]);
   const lines = [head, ...body];
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));

@@ -1,32 +1,41 @@
-import { Subject } from 'rxjs';
-import { GradientBatch } from '../src/events.ts';
-import { CALL_BYTES, Call } from '../src/kernels/call.ts';
-import { momentumKernel } from '../src/optimizers/momentum.ts';
-import { optimizer } from '../src/optimizers/optimizer.ts';
-import { Parameters } from '../src/params/parameters.ts';
-import { tensorLayout } from '../src/payload.ts';
-import { type Laps, race } from './race.ts';
-import { atMost, type Report, type Row, type Table } from './report.ts';
+import { type Laps, race, timed } from './race.ts';
+import { atMost, type Report, tableOf } from './report.ts';
 import { median, pairedRatio } from './statistics.ts';
+import { stepBesidePeers } from './step-beside-peers.ts';
+import { atOddOffset, gradientBytes, model, received, setups, stepAlone, stepReceived } from './step-contestants.ts';
 
 const sizes = [
-  { parameters: 2 ** 14, rounds: 40 },
-  { parameters: 2 ** 20, rounds: 30 },
+  { parameters: 16_384, rounds: 40 },
+  { parameters: 1_000_000, rounds: 30 },
   { parameters: 25_000_000, rounds: 15 },
 ];
-const rule = { lr: 1e-3, momentum: 0.9, decay: 1e-4, maxNorm: 1, limit: 0.01 };
+const momentum = 0.9;
+const limit = 0.01;
+const clipped = { ...setups.momentum, config: { ...setups.momentum.config, gradClipValue: limit } };
 // As far apart as messages in a log: twice what the caches hold.
 const rotatedBytes = 64 * 2 ** 20;
 
-/** Nanoseconds a parameter of a Momentum step with clipping by norm and by value and decay, beside a memory copy. */
-export default function step(): Report {
-  const results = sizes.map(({ parameters, rounds }) => ({ parameters, laps: race(contestants(parameters), rounds) }));
+/**
+ * Nanoseconds a parameter: Momentum with clipping by norm and by value and decay, beside a memory copy; then Momentum and Adam
+ * with clipping by norm and decay, beside other libraries.
+ */
+export default async function step(): Promise<Report> {
+  const results: { parameters: number; laps: Laps<Name> }[] = [];
+  for (const { parameters, rounds } of sizes) results.push({ parameters, laps: await race(contestants(parameters), rounds) });
   const small = results[0]!;
   const large = results.at(-1)!;
+  const peers = await stepBesidePeers(sizes);
+  const versions = Object.entries(peers.versions).map((entry) => entry.join(' '));
+  const beside = versions.length > 0 ? `; beside ${versions.join(', ')}` : '';
   return {
     name: 'step',
-    measures: 'Momentum, clip by global norm, clip by value, decay; from src/, Node strips the types',
-    tables: results.map(({ parameters, laps }) => tableOf(parameters, laps)),
+    measures: `clips, decay and rule, one step; from src/, Node strips the types${beside}`,
+    tables: [
+      ...results.map(({ parameters, laps }) =>
+        tableOf(laps, { title: words(parameters), unit: 'ns/parameter', divisor: parameters, reference: 'copy of 20 bytes' }),
+      ),
+      ...peers.tables,
+    ],
     aims: [
       ...(['received, one buffer', 'received, 64 MB of buffers'] as const).map((name) =>
         atMost(`ns a parameter, ${words(small.parameters)}, ${name}`, 0.7, median(small.laps[name]) / small.parameters),
@@ -36,8 +45,9 @@ export default function step(): Report {
         1.4,
         pairedRatio(large.laps['step alone, in place'], large.laps['copy of 20 bytes']),
       ),
+      ...peers.aims,
     ],
-    notRun: [],
+    notRun: peers.notRun,
   };
 }
 
@@ -45,23 +55,29 @@ type Name = keyof ReturnType<typeof contestants>;
 
 function contestants(length: number) {
   const gradients = gradientBytes(length);
-  const params = Parameters.create({ w: { dims: [length] } });
-  const beside = Parameters.create({ w: { dims: [length] } });
-  beside.reader();
-  const warm = received(windows(length), length, 'w1');
-  const copies = Array.from({ length: Math.max(1, Math.floor(rotatedBytes / (4 * length))) }, () => atOddOffset(gradients));
-  const cold = received(copies, length, 'w2');
-  const inPlace = stepper(params);
-  const leftRight = stepper(beside, () => beside.swap());
+  const warm = windows(length);
+  const copies = Math.max(1, Math.floor(rotatedBytes / (4 * length)));
+  const cold = Array.from({ length: copies }, () => atOddOffset(gradients));
   return {
-    'copy of 20 bytes': copy(length),
-    'step alone, in place': stepAlone(length, false),
-    'step alone, left-right': stepAlone(length, true),
-    'received, one buffer': () => inPlace(warm()),
-    'received, 64 MB of buffers': () => inPlace(cold()),
-    'received, left-right': () => leftRight(cold()),
-    'plain JavaScript, in place': plain(length, gradients),
+    'copy of 20 bytes': timed(copy(length)),
+    'step alone, in place': timed(stepAlone(model(length, 1), clipped)),
+    'step alone, left-right': timed(stepAlone(withReader(model(length, 1)), clipped)),
+    'received, one buffer': timed(operatorStep(model(length, 1), warm)),
+    'received, 64 MB of buffers': timed(operatorStep(model(length, 1), cold)),
+    'received, left-right': timed(operatorStep(withReader(model(length, 1)), cold)),
+    'plain JavaScript, in place': timed(plain(length, gradients)),
   };
+}
+
+type Model = ReturnType<typeof model>;
+
+function withReader(params: Model): Model {
+  params.reader();
+  return params;
+}
+
+function operatorStep(params: Model, payloads: readonly Buffer[]): () => void {
+  return stepReceived(params, clipped, received(params, payloads), () => params.swap());
 }
 
 /** Copies 10 bytes a parameter: 10 are read, 10 are written. */
@@ -69,57 +85,6 @@ function copy(length: number): () => void {
   const from = Buffer.alloc(10 * length, 1);
   const to = Buffer.alloc(10 * length);
   return () => from.copy(to);
-}
-
-/** The kernel and nothing else: gradients are in the arena, their norm is known. */
-function stepAlone(length: number, readerAttached: boolean): () => void {
-  const params = Parameters.create({ w: { dims: [length] } });
-  const { arena, leftRight, weights } = params;
-  const g = arena.allocate(4 * length);
-  const v = arena.allocate(4 * length);
-  arena.floats(g, length).fill(0.001);
-  const call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
-  call.setGradient(g);
-  call.setArray(0, v);
-  call.setPrologue(0.5, rule.limit, rule.decay);
-  call.setScalars(momentumKernel, rule.lr, { mu: rule.momentum });
-  if (readerAttached) params.reader();
-  return () => {
-    const side = leftRight.target;
-    call.setWeights(weights[leftRight.latest], weights[side]);
-    arena.kernels.run(momentumKernel.name, call.address, 0, length);
-    leftRight.commit(side, 1);
-    leftRight.swap();
-  };
-}
-
-/** The operator that users write, fed by a Subject. */
-function stepper(params: Parameters, onStep: () => void = () => {}): (batch: GradientBatch) => void {
-  const batches = new Subject<GradientBatch>();
-  const { lr, momentum, decay: weightDecay, maxNorm: gradClipNorm, limit: gradClipValue } = rule;
-  const config = { type: 'Momentum', lr, momentum, weightDecay, gradClipNorm, gradClipValue } as const;
-  const scan = optimizer(params, config, { maxRejectionsInARow: 1, rejections: { next: fail } });
-  batches.pipe(scan).subscribe({
-    next: onStep,
-    error: fail,
-  });
-  return (batch) => batches.next(batch);
-}
-
-function fail(reason: unknown): never {
-  throw new Error('Expected every batch to be applied', { cause: reason });
-}
-
-/** Makes a new batch a call, as a decoder does, over these payloads in turn. */
-function received(payloads: readonly Buffer[], length: number, worker: string): () => GradientBatch {
-  const layout = tensorLayout([{ name: 'w', dims: [length], dtype: 'F32', begin: 0, length }], 4 * length);
-  let sequence = 0;
-  return () => {
-    const payload = payloads[sequence % payloads.length]!;
-    const facts = { worker, sequence, base: sequence, batchSize: 32 };
-    sequence += 1;
-    return new GradientBatch({ layout, payload, facts, delivery: null }, null);
-  };
 }
 
 /**
@@ -133,45 +98,24 @@ function windows(length: number): Buffer[] {
   return Array.from({ length: count }, (_, i) => all.subarray(i * step, i * step + 4 * length));
 }
 
-function gradientBytes(length: number): Buffer {
-  return Buffer.from(Float32Array.from({ length }, (_, i) => Math.sin(i)).buffer);
-}
-
-/** Where a message lies in what came from a socket. */
-function atOddOffset(bytes: Buffer): Buffer {
-  const chunk = Buffer.allocUnsafeSlow(bytes.byteLength + 101);
-  bytes.copy(chunk, 101);
-  return chunk.subarray(101);
-}
-
 /** The same arithmetic as anyone would write it: norm, then one loop. */
 function plain(length: number, bytes: Buffer): () => void {
   const w = new Float32Array(length);
   const v = new Float32Array(length);
   const g = new Float32Array(length);
   new Uint8Array(g.buffer).set(bytes);
-  const { lr, momentum, decay, maxNorm, limit } = rule;
+  const { lr, weightDecay, gradClipNorm } = clipped.config;
   return () => {
     let squares = 0;
     for (let i = 0; i < length; i++) squares += g[i]! * g[i]!;
     const norm = Math.sqrt(squares);
-    const scale = norm < maxNorm ? 1 : maxNorm / norm;
+    const scale = norm < gradClipNorm ? 1 : gradClipNorm / norm;
     for (let i = 0; i < length; i++) {
-      const gradient = Math.min(Math.max(g[i]! * scale, -limit), limit) + decay * w[i]!;
+      const gradient = Math.min(Math.max(g[i]! * scale, -limit), limit) + weightDecay * w[i]!;
       v[i] = momentum * v[i]! + gradient;
       w[i] = w[i]! - lr * v[i]!;
     }
   };
-}
-
-function tableOf(parameters: number, laps: Laps<Name>): Table {
-  const rows = (Object.keys(laps) as Name[]).map((name): Row => {
-    const perParameter = laps[name].map((ns) => ns / parameters);
-    const row = { what: name, median: median(perParameter), best: Math.min(...perParameter), rounds: perParameter.length };
-    if (name === 'copy of 20 bytes') return row;
-    return { ...row, against: 'copy of 20 bytes', ratio: pairedRatio(laps[name], laps['copy of 20 bytes']) };
-  });
-  return { title: words(parameters), unit: 'ns/parameter', rows };
 }
 
 function words(parameters: number): string {

@@ -3,8 +3,8 @@ import { HotSwapSession } from '../src/index.ts';
 import { type Model, readModel } from '../src/inference/onnx/model.ts';
 import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
 import { buildModel, node, tensor, value } from '../test/inference/onnx/build-model.ts';
-import { race } from './race.ts';
-import { atMost, type Report, type Row, type Table } from './report.ts';
+import { race, timed } from './race.ts';
+import { atMost, type Report, type Row, rowOf, type Table } from './report.ts';
 import { median } from './statistics.ts';
 
 const widths = [128, 1024, 5000];
@@ -32,13 +32,13 @@ async function measure(width: number): Promise<Table> {
   const session = await HotSwapSession.load(onnx);
   const { params } = session;
   const others = Object.fromEntries([...params].map(({ name, data }) => [name, data.slice()]));
-  const laps = race(
+  const laps = await race(
     {
-      'flip (weights stepped in place)': () => {
+      'flip (weights stepped in place)': timed(() => {
         params.leftRight.commit(params.leftRight.target, params.version + 1);
         session.swap();
-      },
-      'copy and flip (weights of other parameters)': () => params.load(others),
+      }),
+      'copy and flip (weights of other parameters)': timed(() => params.load(others)),
     },
     flipRounds,
   );
@@ -49,7 +49,10 @@ async function measure(width: number): Promise<Table> {
   const all: Readonly<Record<string, number[]>> = { ...laps, 'new session (weights written into the model)': rebuilds };
   const reference = 'flip (weights stepped in place)';
   const rows = Object.entries(all).map(([what, ns]): Row => {
-    const row = { what, median: median(ns) / 1000, best: Math.min(...ns) / 1000, rounds: ns.length };
+    const row = rowOf(
+      what,
+      ns.map((value) => value / 1000),
+    );
     return what === reference ? row : { ...row, against: reference, ratio: median(ns) / median(all[reference]!) };
   });
   return { title: `${(width * width).toLocaleString('en')} parameters`, unit: 'µs', rows };

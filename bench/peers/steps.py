@@ -1,0 +1,118 @@
+"""Takes steps of torch, optax and braintools on demand, and times them.
+
+Reads commands from stdin and answers on stdout, one JSON object a line, so that a benchmark in another process can let these
+libraries take turns with its own contestants:
+
+    {"command": "describe"}                  versions, cores, contestants, and what is missing and why
+    {"command": "prepare", "rule": "momentum" | "adam", "mode": "alone" | "received", "size": 16384}
+                                             builds and compiles every contestant; the weights each has some steps later
+    {"command": "lap", "contestant": "...", "calls": 100}
+                                             nanoseconds a call
+    {"command": "quit"}                      so does the end of stdin
+
+Where there is more than one sensible way to take a message in, each is tried, and the fastest takes part. Python's garbage
+collector rests during a lap, as in `timeit`. What a call counts is told in contestants.py.
+"""
+
+import gc
+import importlib
+import importlib.metadata
+import json
+import math
+import platform
+import sys
+import time
+import warnings
+from functools import partial
+from itertools import repeat
+
+from contestants import CORES, Problem, contestants
+
+CHECKED_STEPS, CHECKED_WEIGHTS = 3, 16
+TRIAL_SECONDS = 0.3
+
+
+def seconds(call, calls):
+    """The time that many calls take together."""
+    start = time.perf_counter_ns()
+    for _ in repeat(None, calls):
+        call()
+    return (time.perf_counter_ns() - start) / 1e9
+
+
+def trial(contestant, problem, way):
+    """The least time of a call, some calls in."""
+    call, _ = contestant.make(problem, way)
+    seconds(call, CHECKED_STEPS)
+    best, end = math.inf, time.perf_counter() + TRIAL_SECONDS
+    while time.perf_counter() < end:
+        best = min(best, seconds(call, 1))
+    return best
+
+
+def reason(error):
+    return f'{type(error).__name__}: {error}'
+
+
+class Session:
+    def __init__(self):
+        self.contestants, self.missing, self.versions = {}, {}, {'python': platform.python_version()}
+        for name, contestant in contestants().items():
+            try:
+                for package in ('numpy', *contestant.packages):
+                    importlib.import_module(package)
+                    self.versions[package] = importlib.metadata.version(package)
+                self.contestants[name] = contestant
+            except Exception as error:
+                self.missing[name] = reason(error)
+        self.calls = {}
+
+    def describe(self):
+        return {'versions': self.versions, 'cores': CORES, 'contestants': list(self.contestants), 'missing': self.missing}
+
+    def prepare(self, rule, mode, size):
+        self.calls.clear()
+        problem = Problem(rule, mode, size)
+        ready, failed = {}, {}
+        for name, contestant in self.contestants.items():
+            gc.collect()
+            try:
+                contestant.enter()
+                ways = contestant.ways if problem.received else ('held',)
+                way = ways[0] if len(ways) == 1 else min(ways, key=partial(trial, contestant, problem))
+                call, weights = contestant.make(problem, way)
+                seconds(call, CHECKED_STEPS)
+                ready[name] = {'way': way, 'weights': weights()[:CHECKED_WEIGHTS].tolist()}
+                self.calls[name] = call
+            except Exception as error:
+                failed[name] = reason(error)
+        return {'steps': CHECKED_STEPS, 'ready': ready, 'failed': failed}
+
+    def lap(self, contestant, calls):
+        self.contestants[contestant].enter()
+        gc.disable()
+        try:
+            return {'ns': seconds(self.calls[contestant], calls) * 1e9 / calls}
+        finally:
+            gc.enable()
+
+
+def serve():
+    # What libraries print must not come between the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    warnings.simplefilter('ignore')
+    session = Session()
+    for line in sys.stdin:
+        options = json.loads(line)
+        command = options.pop('command')
+        if command == 'quit':
+            break
+        try:
+            answer = {'describe': session.describe, 'prepare': session.prepare, 'lap': session.lap}[command](**options)
+        except Exception as error:
+            answer = {'error': reason(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == '__main__':
+    serve()
