@@ -33,6 +33,7 @@ const table = {
     500,
     'Expected every reader to let go of version {version} within {timeoutMs} ms, but one still holds it: did its thread die?',
   ],
+  kernelThreadFailed: ['stop', 500, 'Expected the threads of the kernel pool to go on, but one failed: {problem}'],
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 

@@ -1,5 +1,5 @@
 import type { Arena } from './kernels/arena.ts';
-import { copyAndSquare } from './kernels/kernels.ts';
+import { copyingAndSquaring } from './kernels/kernels.ts';
 
 /** How elements are written on the wire. */
 export type ElementType = 'F32' | 'F16' | 'BF16' | 'I8';
@@ -58,10 +58,23 @@ export function tensorLayout(tensors: readonly TensorSpec[], byteLength: number)
 }
 
 /**
- * Takes a payload in: its elements as float32 at `address` of the arena, in the layout's places. Returns their sum of
- * squares, which is finite exactly when every element is.
+ * Takes a payload in, yielding now and then: its elements as float32 at `address` of the arena, in the layout's places.
+ * Returns their sum of squares, which is finite exactly when every element is.
  */
-export function takeIn(arena: Arena, address: number, { plain }: TensorLayout, payload: Uint8Array): number {
+export function takingIn(
+  { kernels, bytes }: Arena,
+  address: number,
+  { plain }: TensorLayout,
+  payload: Uint8Array,
+): Generator<void, number> {
   if (!plain) throw new Error('not yet');
-  return copyAndSquare(arena.kernels, arena.bytes, address, payload);
+  return copyingAndSquaring(kernels, bytes, address, payload);
+}
+
+/** As {@link takingIn}, in one go. */
+export function takeIn(arena: Arena, address: number, layout: TensorLayout, payload: Uint8Array): number {
+  const taking = takingIn(arena, address, layout, payload);
+  let result = taking.next();
+  while (!result.done) result = taking.next();
+  return result.value;
 }

@@ -6,13 +6,19 @@ import { readFileSync } from 'node:fs';
  */
 export interface Kernels {
   sumOfSquares(g: number, length: number): number;
-  squaresOfBlocks(g: number, length: number, block: number, sums: number, begin: number, end: number): void;
   scale(g: number, length: number, factor: number): void;
   clip(g: number, length: number, limit: number): void;
   addDecay(g: number, w: number, length: number, decay: number): void;
   /** Runs a kernel over the elements `[begin, end)` of what a call describes. */
   run(kernel: string, call: number, begin: number, end: number): void;
+  /** The kernels that {@link run} knows, in an order that is the same on every thread. */
+  readonly loops: readonly { readonly name: string; readonly run: Loop }[];
+  /** The place of a kernel in {@link loops}. */
+  indexOf(kernel: string): number;
 }
+
+/** Runs over the elements `[begin, end)` of what a call describes. */
+type Loop = (call: number, begin: number, end: number) => void;
 
 const SMALL_BLOCK = 1024;
 const LARGE_BLOCK = 16_384;
@@ -23,7 +29,7 @@ const LARGE_MESSAGE = 2 ** 18;
  * the sum does. Large messages come from memory, which is read ahead while a small block is squared (measured 0.41 instead
  * of 0.62 ns an element at 25 M); for others the calls cost more than that saves.
  */
-function blockFor(length: number): number {
+export function blockFor(length: number): number {
   return length < LARGE_MESSAGE ? LARGE_BLOCK : SMALL_BLOCK;
 }
 
@@ -39,20 +45,37 @@ let module: WebAssembly.Module | undefined;
 export function loadKernels(memory: SharedMemory): Kernels {
   module ??= new WebAssembly.Module(readFileSync(new URL('./kernels.wasm', import.meta.url)));
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-  const loops = exports as Readonly<Record<string, (call: number, begin: number, end: number) => void>>;
-  return { ...(exports as unknown as Kernels), run: (kernel, call, begin, end) => loops[kernel]!(call, begin, end) };
+  const byName = exports as Readonly<Record<string, Loop>>;
+  const loops = Object.entries(byName).map(([name, run]) => ({ name, run }));
+  const indices = new Map(loops.map(({ name }, index) => [name, index]));
+  return {
+    ...(exports as unknown as Kernels),
+    run: (kernel, call, begin, end) => byName[kernel]!(call, begin, end),
+    loops,
+    indexOf: (kernel) => indices.get(kernel)!,
+  };
 }
 
+/** Bytes after which {@link copyingAndSquaring} lets others have their turn: a millisecond's work at most. */
+const TURN_BYTES = 2 ** 22;
+
 /**
- * Copies float32 bytes into the memory and returns their sum of squares. Both are done block by block while a block is in
- * cache; block sums are added in order, so the result depends on the elements alone and not on who computes a block.
+ * Copies float32 bytes into the memory and returns their sum of squares, yielding now and then. Both are done block by block
+ * while a block is in cache; block sums are added in order, so the result depends on the elements alone and not on who
+ * computes a block.
  *
  * `Buffer.copy` instead of `TypedArray.set`: the latter copies into shared memory word by word (measured 4 times slower).
  */
-export function copyAndSquare(kernels: Kernels, memory: Uint8Array, address: number, bytes: Uint8Array): number {
+export function* copyingAndSquaring(
+  kernels: Kernels,
+  memory: Uint8Array,
+  address: number,
+  bytes: Uint8Array,
+): Generator<void, number> {
   const blockBytes = 4 * blockFor(bytes.byteLength >> 2);
   let sum = 0;
   for (let at = 0; at < bytes.byteLength; at += blockBytes) {
+    if (at > 0 && at % TURN_BYTES === 0) yield;
     const stop = Math.min(bytes.byteLength, at + blockBytes);
     copyBytes(bytes, memory, address + at, at, stop);
     sum += kernels.sumOfSquares(address + at, (stop - at) >> 2);
@@ -60,7 +83,7 @@ export function copyAndSquare(kernels: Kernels, memory: Uint8Array, address: num
   return sum;
 }
 
-/** The sum of squares of what is in the memory already, in the same order as {@link copyAndSquare}. */
+/** The sum of squares of what is in the memory already, in the same order as {@link copyingAndSquaring}. */
 export function sumOfSquares(kernels: Kernels, address: number, length: number): number {
   const block = blockFor(length);
   let sum = 0;

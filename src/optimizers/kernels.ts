@@ -15,7 +15,7 @@ import { momentumKernel } from './momentum.ts';
 import { momentumNesterovKernel } from './momentum-nesterov.ts';
 import { nadamKernel } from './nadam.ts';
 import { novogradKernel } from './novograd.ts';
-import { normsKernel, preparedKernel } from './prepared.ts';
+import { copiedKernel, normsKernel, preparedKernel } from './prepared.ts';
 import { radamKernel } from './radam.ts';
 import { rmspropKernels } from './rmsprop.ts';
 import { rpropKernel } from './rprop.ts';
@@ -25,6 +25,7 @@ import { yogiKernel } from './yogi.ts';
 /** Every kernel that the build makes a loop of. */
 export const kernels: readonly ElementKernel[] = [
   preparedKernel,
+  copiedKernel,
   normsKernel,
   sgdKernel,
   momentumKernel,

@@ -14,7 +14,9 @@ export interface Run {
 /** What a batch of some layout means for some parameters: what to step, and what stays as it is. */
 export interface Plan {
   readonly runs: readonly Run[];
-  readonly untouched: readonly ParameterPlace[];
+  /** What is in the batch, but frozen. */
+  readonly frozen: readonly Run[];
+  readonly untouched: readonly Pick<Run, 'index' | 'place'>[];
 }
 
 /** Why a batch cannot be applied. Made into an error where the batch's place is known. */
@@ -25,6 +27,7 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
   if (layout.tensors.length === 0) return (where) => new RxgradError('emptyBatch', { where });
   const indices = new Map(params.places.map((place, index) => [place.name, index]));
   const runs: Run[] = [];
+  const frozen: Run[] = [];
   for (const { name, dims, length, at } of layout.tensors) {
     const index = indices.get(name);
     if (index === undefined) {
@@ -35,10 +38,14 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
       const got = dims !== null && sameDims(dims, place.dims) ? `${length} values` : String(dims ?? length);
       return (where) => new RxgradError('wrongShape', { where, parameter: name, expected: String(place.dims), got });
     }
-    if (!isFrozen(index)) runs.push({ index, place, at });
+    (isFrozen(index) ? frozen : runs).push({ index, place, at });
   }
   const touched = new Set(runs.map(({ index }) => index));
-  return { runs, untouched: params.places.filter((_, index) => !touched.has(index)) };
+  return {
+    runs,
+    frozen,
+    untouched: params.places.map((place, index) => ({ index, place })).filter(({ index }) => !touched.has(index)),
+  };
 }
 
 /** What comes before the rule for one parameter: clip(g · scale, ±limit) + decay · θ, the scale from the norm's limit. */

@@ -3,6 +3,9 @@ import type { Pass } from './rule.ts';
 
 export const preparedKernel = kernel('prepared', {}, ({ g }) => ({ g }));
 
+/** Leaves the weights as they are, on the side that is written. */
+export const copiedKernel = kernel('copied', { prologue: false }, ({ w }) => ({ w }));
+
 export const normsKernel = kernel('norms', {}, ({ w, g }) => ({ g, sums: [square(w), square(g)] }));
 
 /** Leaves the gradient as the prologue makes it, for passes that do without one. */

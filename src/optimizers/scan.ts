@@ -7,6 +7,7 @@ import type { Parameters } from '../params/parameters.ts';
 import type { LearningRate } from '../schedules/from-config.ts';
 import type { Schedule } from '../schedules/schedule.ts';
 import type { PerParameter } from '../setting.ts';
+import { InPlace, OnPool, threadsFor } from './execution.ts';
 import { Groups, groupsSchema, type ParameterGroup } from './groups.ts';
 import { Once } from './once.ts';
 import type { Rule } from './rule.ts';
@@ -28,6 +29,11 @@ export interface ScanOptions {
    * count). Default 1000.
    */
   readonly maxRejectionsInARow?: number;
+  /**
+   * Threads that run the kernels while this one stays free: 0 for none, in place. Results are the same bits. Default: none
+   * for small models; from 262,144 parameters on all cores but one, four at most.
+   */
+  readonly threads?: number;
 }
 
 /** The schema of {@link ScanOptions}, to be spread into a rule's own. */
@@ -42,6 +48,7 @@ export const scanEntries = {
     v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null, 'an observer'),
   ),
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
+  threads: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0), v.maxValue(64))),
 };
 
 export interface ParsedScanOptions {
@@ -50,6 +57,7 @@ export interface ParsedScanOptions {
   readonly groups: v.InferOutput<typeof groupsSchema>;
   readonly rejections?: Partial<Observer<Rejection>> | undefined;
   readonly maxRejectionsInARow: number;
+  readonly threads?: number | undefined;
 }
 
 const noDecay: PerParameter = { uniform: 0, patterns: [], of: () => 0 };
@@ -70,7 +78,10 @@ export function scanWith(
     new Observable((out) => {
       const leave = params.enterScan();
       const groups = new Groups(params, options.lr, options.groups);
-      const scan = new Scan(new Stepper(params, rule, weightDecay, groups), rule.name, groups.schedules, options, out);
+      const threads = options.threads ?? threadsFor(params);
+      const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
+      const stepper = new Stepper(params, rule, weightDecay, groups, execution);
+      const scan = new Scan(stepper, execution, rule.name, groups.schedules, options, out);
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
       const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({
         next(event) {
@@ -85,23 +96,33 @@ export function scanWith(
       });
       return () => {
         subscription.unsubscribe();
-        scan.dispose();
-        leave();
+        // A step that is under way goes to its end first: weights are never left half written.
+        scan.whenIdle(async () => {
+          if (execution instanceof OnPool) await execution.close();
+          stepper.dispose();
+          leave();
+        });
       };
     });
 }
 
-/** One subscription's scan: takes events one by one, waiting where a reader still holds what the next step would write. */
+/**
+ * One subscription's scan: takes events one by one, waiting where a step runs on other threads, or where a reader still holds
+ * what it would write.
+ */
 class Scan {
   readonly failed$ = new Subject<void>();
   readonly #stepper: Stepper;
+  readonly #execution: InPlace | OnPool;
   readonly #name: string;
   readonly #schedules: readonly Schedule[];
   readonly #options: ParsedScanOptions;
   readonly #out: Subscriber<WeightsUpdate>;
   readonly #once = new Once();
   #queue: TrainingEvent[] = [];
-  #blocked = false;
+  #waiting = false;
+  // A part of a step that other threads are at: memory must stay.
+  #writing: Promise<unknown> | null = null;
   // Set while what was queued is handled: what subscribers send in the meantime goes to the end of the line.
   #draining = false;
   #sourceDone = false;
@@ -112,12 +133,14 @@ class Scan {
 
   constructor(
     stepper: Stepper,
+    execution: InPlace | OnPool,
     name: string,
     schedules: readonly Schedule[],
     options: ParsedScanOptions,
     out: Subscriber<WeightsUpdate>,
   ) {
     this.#stepper = stepper;
+    this.#execution = execution;
     this.#name = name;
     this.#schedules = schedules;
     this.#lrs = schedules.map(({ lr }) => lr);
@@ -126,13 +149,13 @@ class Scan {
   }
 
   next(event: TrainingEvent): void {
-    if (this.#blocked || this.#draining) this.#queue.push(event);
+    if (this.#waiting || this.#draining) this.#queue.push(event);
     else this.#handle(event);
   }
 
   complete(): void {
     this.#sourceDone = true;
-    if (!this.#blocked && !this.#draining) this.#out.complete();
+    if (!this.#waiting && !this.#draining) this.#out.complete();
   }
 
   /** Ends the stream with an error. The error goes first: the source, once let go, would complete the stream. */
@@ -141,8 +164,10 @@ class Scan {
     this.failed$.next();
   }
 
-  dispose(): void {
-    this.#stepper.dispose();
+  /** Does something once no other thread is at a step: now, or later. */
+  whenIdle(then: () => void): void {
+    if (this.#writing) this.#writing.then(then, then);
+    else then();
   }
 
   #handle(event: TrainingEvent): void {
@@ -159,14 +184,39 @@ class Scan {
   }
 
   #step(batch: GradientBatch): void {
-    const refusal = this.#once.refuse(batch) ?? this.#stepper.admit(batch);
-    if (refusal) this.#refuse(batch, refusal);
-    else if (this.#stepper.blocked) this.#finishLater(batch);
-    else this.#finish(batch);
+    const execution = this.#execution;
+    const duplicate = this.#once.refuse(batch);
+    if (duplicate) {
+      this.#refuse(batch, duplicate);
+    } else if (execution instanceof OnPool) {
+      this.#later(batch, async () => (await this.#onPool(execution, this.#stepper.admit(batch))) ?? this.#applyWhenFree());
+    } else {
+      const refusal = execution.finish(this.#stepper.admit(batch));
+      if (refusal) this.#refuse(batch, refusal);
+      else if (this.#stepper.blocked) this.#later(batch, () => this.#applyWhenFree());
+      else this.#applied(batch, execution.finish(this.#stepper.apply(this.#lrs, this.#epochs)));
+    }
   }
 
-  #finish(batch: GradientBatch): void {
-    const update = this.#stepper.apply(this.#lrs, this.#epochs);
+  /** Null where nobody listens any more. */
+  async #applyWhenFree(): Promise<WeightsUpdate | null> {
+    if (!this.#out.closed && this.#stepper.blocked) await this.#stepper.whenFree();
+    if (this.#out.closed) return null;
+    const step = this.#stepper.apply(this.#lrs, this.#epochs);
+    return this.#execution instanceof OnPool ? this.#onPool(this.#execution, step) : this.#execution.finish(step);
+  }
+
+  async #onPool<T>(pool: OnPool, step: Generator<void, T>): Promise<T> {
+    const result = pool.finish(step);
+    this.#writing = result;
+    try {
+      return await result;
+    } finally {
+      this.#writing = null;
+    }
+  }
+
+  #applied(batch: GradientBatch, update: WeightsUpdate): void {
     this.#once.applied(batch.facts);
     this.#rejectionsInARow = 0;
     if (this.#options.tickOn === 'step') this.#tickSchedules();
@@ -175,15 +225,16 @@ class Scan {
     acknowledge(batch);
   }
 
-  #finishLater(batch: GradientBatch): void {
-    this.#blocked = true;
-    this.#stepper
-      .whenFree()
-      .then(() => {
-        if (this.#out.closed) return;
-        this.#blocked = false;
+  /** Does a step that has to wait. Events that come in the meantime stand in line. */
+  #later(batch: GradientBatch, step: () => Promise<WeightsUpdate | RxgradError<RejectionReason> | null>): void {
+    this.#waiting = true;
+    step()
+      .then((result) => {
+        if (this.#out.closed || !result) return;
+        this.#waiting = false;
         this.#draining = true;
-        this.#finish(batch);
+        if (result instanceof RxgradError) this.#refuse(batch, result);
+        else this.#applied(batch, result);
         this.#drain();
       })
       .catch((error: unknown) => this.fail(error));
@@ -191,10 +242,10 @@ class Scan {
 
   #drain(): void {
     let handled = 0;
-    while (handled < this.#queue.length && !this.#blocked && !this.#out.closed) this.#handle(this.#queue[handled++]!);
+    while (handled < this.#queue.length && !this.#waiting && !this.#out.closed) this.#handle(this.#queue[handled++]!);
     this.#draining = false;
     this.#queue.splice(0, handled);
-    if (this.#sourceDone && !this.#blocked) this.#out.complete();
+    if (this.#sourceDone && !this.#waiting) this.#out.complete();
   }
 
   #tick(event: TrainingEvent & { kind: 'epoch' }): void {

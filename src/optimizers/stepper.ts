@@ -1,39 +1,39 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
-import { CALL_BYTES, Call } from '../kernels/call.ts';
-import { SUM_BLOCK } from '../kernels/kernel.ts';
-import { sumOfSquares } from '../kernels/kernels.ts';
+import type { Side } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
-import { type TensorLayout, takeIn } from '../payload.ts';
-import { clipFactor, type Pending, runOperation } from '../pending.ts';
+import type { TensorLayout } from '../payload.ts';
+import { clipFactor, type Operation, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
+import type { Execution } from './execution.ts';
+import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
+import { Passes, type Ready } from './passes.ts';
 import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run } from './plan.ts';
-import type { Pass, Rule, StepFacts } from './rule.ts';
-import { Shapes } from './shapes.ts';
+import { copiedKernel, preparedKernel } from './prepared.ts';
+import type { Rule } from './rule.ts';
 import { WeightsUpdate } from './weights-update.ts';
 
 const READER_TIMEOUT_MS = 10_000;
 
 /**
- * The state of one scan, and its step: admit a batch (check it, copy it, square it), then apply it. Nothing here knows of
- * streams. What is refused leaves weights and state untouched.
+ * The state of one scan, and its step: admit a batch (check it, copy it, square it), then apply it. Both are generators: where
+ * they yield, the kernels that they noted have to be run, and others may have their turn. Nothing here knows of streams. What
+ * is refused leaves weights and state untouched.
  */
 export class Stepper {
   readonly #params: Parameters;
   readonly #rule: Rule;
-  readonly #weightDecay: PerParameter;
   readonly #groups: Groups;
+  readonly #execution: Execution;
   readonly #state: OptimizerState;
-  readonly #shapes: Shapes;
-  readonly #call: Call;
-  readonly #sums: { readonly address: number; readonly byteLength: number };
-  #gradients = { address: 0, byteLength: 0 };
+  readonly #passes: Passes;
+  readonly #gradients: Gradients;
   #steps = 0;
 
   #layout: TensorLayout | null = null;
-  #plan: Plan | Refusal = { runs: [], untouched: [] };
+  #plan: Plan | Refusal = { runs: [], frozen: [], untouched: [] };
   #pending: Pending | null = null;
   #prologue: Prologue = prologueFor(null);
 
@@ -41,19 +41,14 @@ export class Stepper {
   #sumOfSquares = 0;
   #admittedMs = 0;
 
-  constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups) {
-    const { arena, places } = params;
+  constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups, execution: Execution) {
     this.#params = params;
     this.#rule = rule;
-    this.#weightDecay = weightDecay;
     this.#groups = groups;
+    this.#execution = execution;
     this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
-    this.#shapes = new Shapes(params);
-    this.#call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
-    const sumCount = Math.max(0, ...rule.passes.map(({ kernel }) => kernel.sumCount));
-    const byteLength = sumCount * 8 * Math.max(1, ...places.map(({ length }) => Math.ceil(length / SUM_BLOCK)));
-    this.#sums = { address: arena.allocate(byteLength), byteLength };
-    this.#call.setSums(this.#sums.address);
+    this.#passes = new Passes(params, rule, weightDecay, this.#state);
+    this.#gradients = new Gradients(params);
   }
 
   get steps(): number {
@@ -61,7 +56,7 @@ export class Stepper {
   }
 
   /** Takes a batch in: returns why it cannot be applied, or null, after which {@link apply} is due. */
-  admit(batch: GradientBatch): RxgradError<RejectionReason> | null {
+  *admit(batch: GradientBatch): Generator<void, RxgradError<RejectionReason> | null> {
     const { layout, payload } = batch.message;
     if (layout !== this.#layout) {
       this.#plan = planFor(this.#params, layout, (index) => this.#groups.isFrozen(index));
@@ -69,11 +64,11 @@ export class Stepper {
     }
     if (typeof this.#plan === 'function') return this.#plan(placeOf(batch.delivery));
     const start = performance.now();
-    this.#makeRoom(layout.roomBytes);
-    const sum = takeIn(this.#params.arena, this.#gradients.address, layout, payload);
+    const sum = yield* this.#gradients.takeIn(layout, payload);
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
     if (!Number.isFinite(sum)) {
-      return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: this.#notFinite(layout) });
+      const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
+      return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: parameters.join(', ') });
     }
     this.#admitted = batch;
     this.#sumOfSquares = sum;
@@ -94,35 +89,24 @@ export class Stepper {
   }
 
   /** Applies the admitted batch at the rates of the groups' schedules: one new version. */
-  apply(lrs: readonly number[], epoch: number): WeightsUpdate {
+  *apply(lrs: readonly number[], epoch: number): Generator<void, WeightsUpdate> {
     const batch = this.#admitted!;
     this.#admitted = null;
     const start = performance.now();
-    const params = this.#params;
-    const plan = this.#plan as Plan;
-    const { leftRight } = params;
+    const { layout } = batch.message;
+    const { leftRight, version: base } = this.#params;
     const side = leftRight.target;
-    const from = params.weights[leftRight.latest];
-    const to = params.weights[side];
-    const base = params.version;
 
-    let clipped = this.#runBefore(batch, from, plan);
+    let clipped = yield* this.#before(batch);
     const norm = Math.sqrt(this.#sumOfSquares);
-    const fusedNorm = this.#prologue.before.length === 0 ? norm : this.#normNow(batch.message.layout);
-    for (const run of plan.runs) {
-      const { maxNorm, limit, decay } = this.#prologue.of(run.place.name);
-      const scale = clipFactor(fusedNorm, maxNorm);
-      clipped ||= scale !== 1;
-      this.#call.setPrologue(scale, limit, decay);
-      this.#call.setWeights(from + run.place.offset, to + run.place.offset);
-      this.#step(run, lrs[this.#groups.scheduleIndex(run.index)]!);
-    }
-    params.copyLatestTo(side, plan.untouched);
+    const normNow = this.#prologue.before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
+    clipped = this.#begin(side, normNow, lrs) || clipped;
+    yield* this.#runPasses();
     leftRight.commit(side, base + 1);
     this.#steps += 1;
 
     const declared = batch.facts.base;
-    return new WeightsUpdate(params, {
+    return new WeightsUpdate(this.#params, {
       version: base + 1,
       step: this.#steps,
       epoch,
@@ -137,84 +121,87 @@ export class Stepper {
 
   /** Gives the memory back. The stepper must not be used afterwards. */
   dispose(): void {
-    const { arena } = this.#params;
     this.#state.dispose();
-    this.#shapes.dispose();
-    arena.release(this.#gradients.address, this.#gradients.byteLength);
-    arena.release(this.#call.address, CALL_BYTES);
-    arena.release(this.#sums.address, this.#sums.byteLength);
+    this.#passes.dispose();
+    this.#gradients.dispose();
   }
 
-  /** Runs the rule's passes over one parameter. */
-  #step({ index, place: { name, dims, length }, at }: Run, lr: number): void {
-    const { addresses, views } = this.#state.places[index]!;
-    const { kernels } = this.#params.arena;
-    const call = this.#call;
-    call.setGradient(this.#gradients.address + at);
-    const count = this.#state.counts[index]! + 1;
-    this.#state.counts[index] = count;
-    let sums: readonly number[] = [];
-    for (const pass of this.#rule.passes) {
-      const facts: StepFacts = { lr, count, weightDecay: this.#weightDecay.of(name), dims, length, sums, state: views };
-      if (pass.when && !pass.when(facts)) continue;
-      const { kernel } = pass;
-      const blocks = kernel.byElement ? Math.ceil(length / SUM_BLOCK) : 1;
-      if (!kernel.byElement) call.setRows(this.#shapes.addresses[index]!, 0);
-      for (let i = 0; i < kernel.arrays.length; i++) call.setArray(i, addresses[this.#stateIndex(pass, i)]!);
-      call.setScalars(kernel, lr, pass.scalars(facts));
-      kernels.run(kernel.name, call.address, 0, length);
-      if (kernel.sumCount > 0) sums = this.#addUp(kernel.sumCount, blocks);
-    }
-  }
-
-  #stateIndex({ kernel }: Pass, array: number): number {
-    return this.#rule.state.findIndex(({ name }) => name === kernel.arrays[array]);
-  }
-
-  /** Adds up what the blocks left behind, in their order. */
-  #addUp(sumCount: number, blocks: number): number[] {
-    const partial = new Float64Array(this.#params.arena.memory.buffer, this.#sums.address, sumCount * blocks);
-    const sums = new Array<number>(sumCount).fill(0);
-    for (let i = 0; i < partial.length; i++) sums[i % sumCount]! += partial[i]!;
-    return sums;
-  }
-
-  #makeRoom(byteLength: number): void {
-    if (byteLength <= this.#gradients.byteLength) return;
-    const { arena } = this.#params;
-    arena.release(this.#gradients.address, this.#gradients.byteLength);
-    this.#gradients = { address: arena.allocate(byteLength), byteLength };
-  }
-
-  /** Does the operations that do not fuse with the rule, and tells whether they clipped the global norm. */
-  #runBefore(batch: GradientBatch, weights: number, plan: Plan): boolean {
-    if (batch.pending !== this.#pending) {
-      this.#prologue = prologueFor(batch.pending);
-      this.#pending = batch.pending;
-    }
-    const { before } = this.#prologue;
-    if (before.length === 0) return false;
-    const { kernels } = this.#params.arena;
-    const { layout } = batch.message;
-    const addresses = new Map(plan.runs.map(({ place }) => [place.name, weights + place.offset]));
+  /** Prepares every call of the step: addresses, and the fused end of the prologue. Tells whether the norm was clipped. */
+  #begin(side: Side, norm: number, lrs: readonly number[]): boolean {
+    const { weights, leftRight } = this.#params;
+    const from = weights[leftRight.latest];
+    const to = weights[side];
+    const { runs, untouched } = this.#plan as Plan;
     let clipped = false;
-    for (const operation of before) {
-      const weightsAt = ({ name }: { readonly name: string }): number | null => addresses.get(name) ?? null;
-      const changed = runOperation(kernels, operation, this.#gradients.address, layout, weightsAt);
-      clipped ||= changed;
+    for (const { index, place, at } of runs) {
+      const { maxNorm, limit, decay } = this.#prologue.of(place.name);
+      const scale = clipFactor(norm, maxNorm);
+      clipped ||= scale !== 1;
+      const call = this.#passes.callOf(index);
+      call.setPrologue(scale, limit, decay);
+      call.setGradient(this.#gradients.address + at);
+      call.setWeights(from + place.offset, to + place.offset);
+      this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
+    }
+    if (from !== to) {
+      for (const { index, place } of untouched) {
+        const call = this.#passes.callOf(index);
+        call.setWeights(from + place.offset, to + place.offset);
+        this.#execution.add(copiedKernel, call.address, place.length);
+      }
     }
     return clipped;
   }
 
-  #normNow({ elements }: TensorLayout): number {
-    return Math.sqrt(sumOfSquares(this.#params.arena.kernels, this.#gradients.address, elements));
+  /** Runs the rule's passes, each over all parameters. */
+  *#runPasses(): Generator<void, void> {
+    const { runs } = this.#plan as Plan;
+    for (const [number, pass] of this.#rule.passes.entries()) {
+      const due: Run[] = [];
+      for (const run of runs) {
+        const ready: Ready | null = this.#passes.prepare(run.index, number);
+        if (!ready) continue;
+        this.#execution.add(ready.kernel, ready.call.address, run.place.length);
+        due.push(run);
+      }
+      yield;
+      for (const { index } of due) this.#passes.finish(index, pass);
+    }
   }
 
-  #notFinite({ tensors }: TensorLayout): string {
-    const { kernels } = this.#params.arena;
-    return tensors
-      .filter(({ at, length }) => !Number.isFinite(kernels.sumOfSquares(this.#gradients.address + at, length)))
-      .map(({ name }) => `"${name}"`)
-      .join(', ');
+  /** Does the operations that do not fuse with the rule, and tells whether they clipped the global norm. */
+  *#before(batch: GradientBatch): Generator<void, boolean> {
+    if (batch.pending !== this.#pending) {
+      this.#prologue = prologueFor(batch.pending);
+      this.#pending = batch.pending;
+    }
+    let clipped = false;
+    for (const operation of this.#prologue.before) {
+      const isClip = operation.op === 'clipByGlobalNorm';
+      const norm = isClip ? yield* this.#gradients.norm(batch.message.layout, this.#execution) : 0;
+      clipped = this.#noteOperation(operation, norm) || clipped;
+      yield;
+    }
+    return clipped;
+  }
+
+  #noteOperation(operation: Operation, norm: number): boolean {
+    const { runs, frozen } = this.#plan as Plan;
+    const { weights, leftRight } = this.#params;
+    const from = weights[leftRight.latest];
+    let clipped = false;
+    for (const { index, place, at } of [...runs, ...frozen]) {
+      const call = this.#passes.callOf(index);
+      call.setGradient(this.#gradients.address + at);
+      call.setWeights(from + place.offset, from + place.offset);
+      let [scale, limit, decay] = [1, Number.POSITIVE_INFINITY, 0];
+      if (operation.op === 'clipByGlobalNorm') scale = clipFactor(norm, operation.maxNorm.of(place.name));
+      else if (operation.op === 'clipByValue') limit = operation.limit.of(place.name);
+      else decay = operation.decay.of(place.name);
+      call.setPrologue(scale, limit, decay);
+      clipped ||= scale !== 1;
+      this.#execution.add(preparedKernel, call.address, place.length);
+    }
+    return clipped;
   }
 }

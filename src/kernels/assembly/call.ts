@@ -1,5 +1,5 @@
 // Made by the build from where a call has its parts.
-import { ARRAYS, G, LR, OUT, ROWS, SCALARS, SUMS, W } from './words';
+import { ARRAYS, G, LR, OUT, ROWS, SCALARS, SUMS, W, WIDTH } from './words';
 
 @inline
 function pointerAt(call: usize, word: i32): usize {
@@ -24,6 +24,11 @@ export function gradientOf(call: usize): usize {
 @inline
 export function sumsOf(call: usize): usize {
   return pointerAt(call, SUMS);
+}
+
+@inline
+export function widthOf(call: usize): i32 {
+  return load<i32>(call + ((<usize>WIDTH) << 2));
 }
 
 @inline

@@ -1,6 +1,6 @@
 export { adafactorFactored } from './adafactor';
 export { addDecay, clip, scale } from './elementwise';
-export { squaresOfBlocks, sumOfSquares } from './reduce';
+export { squares, sumOfSquares } from './reduce';
 export { sm3 } from './sm3';
 // Emitted by the build from the rules' own definitions.
 export * from './rules';

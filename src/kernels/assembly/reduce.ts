@@ -1,3 +1,4 @@
+import { gradientOf, sumsOf, widthOf } from './call';
 import { end, high, loadLanes, low, storeF64, wholeVectorsEnd } from './lanes';
 
 @inline
@@ -40,11 +41,13 @@ export function sumOfSquares(address: usize, length: i32): f64 {
   return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
 }
 
-/** The sums of squares of blocks `begin` to `end` of so many elements each: float64 numbers, one after the other, at `sums`. */
-export function squaresOfBlocks(address: usize, length: i32, block: i32, sums: usize, begin: i32, end: i32): void {
-  for (let i = begin; i < end; i++) {
-    const first = i * block;
-    const sum = sumOfSquares(address + ((<usize>first) << 2), min<i32>(block, length - first));
-    storeF64(sums + ((<usize>i) << 3), sum);
+/** The sums of squares of blocks of `width` elements each: float64 numbers, one after the other, at `sums`. */
+export function squares(call: usize, begin: i32, stop: i32): void {
+  const g = gradientOf(call);
+  const block = widthOf(call);
+  while (begin < stop) {
+    const length = min<i32>(block, stop - begin);
+    storeF64(sumsOf(call) + ((<usize>(begin / block)) << 3), sumOfSquares(g + ((<usize>begin) << 2), length));
+    begin += length;
   }
 }
