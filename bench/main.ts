@@ -4,6 +4,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: () => Report | P
   step: () => import('./step.ts'),
   ingest: () => import('./ingest.ts'),
   swap: () => import('./swap.ts'),
+  timer: () => import('./timer.ts'),
 };
 
 const names = process.argv.slice(2);

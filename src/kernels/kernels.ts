@@ -56,8 +56,8 @@ export function loadKernels(memory: SharedMemory): Kernels {
   };
 }
 
-/** Bytes after which {@link copyingAndSquaring} lets others have their turn: a millisecond's work at most. */
-const TURN_BYTES = 2 ** 22;
+/** Bytes after which {@link copyingAndSquaring} lets others have their turn: a fraction of a millisecond. */
+const TURN_BYTES = 2 ** 20;
 
 /**
  * Copies float32 bytes into the memory and returns their sum of squares, yielding now and then. Both are done block by block
