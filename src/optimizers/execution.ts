@@ -58,8 +58,8 @@ export class OnPool implements Execution {
   }
 }
 
-/** Parameters from which a step in place would hold its thread for about a millisecond. */
-const POOL_FROM = 2 ** 18;
+/** Parameters from which a step in place would hold its thread for more than a millisecond: docs/decisions/0005. */
+const POOL_FROM = 2 ** 20;
 
 /** How many threads a scan's kernels get where nobody says: none for small models, else all cores but one, four at most. */
 export function threadsFor({ places }: Parameters): number {

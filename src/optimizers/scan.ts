@@ -31,7 +31,7 @@ export interface ScanOptions {
   readonly maxRejectionsInARow?: number;
   /**
    * Threads that run the kernels while this one stays free: 0 for none, in place. Results are the same bits. Default: none
-   * for small models; from 262,144 parameters on all cores but one, four at most.
+   * for small models; from 1,048,576 parameters on all cores but one, four at most.
    */
   readonly threads?: number;
 }

@@ -22,12 +22,14 @@ export interface Parameter {
 
 const READER_TIMEOUT_MS = 10_000;
 
-const dimension = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const dimension = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0));
 const specsSchema = v.record(
   v.string(),
   v.strictObject({ dims: v.array(dimension), data: v.optional(v.custom<ArrayLike<number>>(isArrayLike, 'an array of numbers')) }),
 );
-const optionsSchema = v.strictObject({ version: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), 0) });
+const optionsSchema = v.strictObject({
+  version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
+});
 
 /**
  * A model's trainable parameters: names, shapes and weights, and the state that a scan keeps beside them, all in one shared
