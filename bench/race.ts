@@ -29,11 +29,14 @@ export async function race<Name extends string>(
   return laps;
 }
 
-/** A contestant of this process: a function, called again and again. */
-export function timed(run: () => void): Contestant {
-  return (calls) => {
+/** A contestant of this process: a function, called again and again, each time when the last call has come to its end. */
+export function timed(run: () => unknown): Contestant {
+  return async (calls) => {
     const start = performance.now();
-    for (let call = 0; call < calls; call++) run();
+    for (let call = 0; call < calls; call++) {
+      const running = run();
+      if (running instanceof Promise) await running;
+    }
     return ((performance.now() - start) * 1e6) / calls;
   };
 }

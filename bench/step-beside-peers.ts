@@ -1,14 +1,17 @@
+import { availableParallelism } from 'node:os';
 import { openPeers, type Peers, type Prepared, type Problem } from './peers.ts';
 import { type Contestant, type Laps, race, timed } from './race.ts';
 import { type Aim, atLeast, type Table, tableOf } from './report.ts';
 import { median, pairedRatio } from './statistics.ts';
-import { atOddOffset, gradientBytes, model, received, setups, stepAlone, stepReceived } from './step-contestants.ts';
+import { atOddOffset, gradientBytes, model, received, type Step, setups, stepAlone, stepReceived } from './step-contestants.ts';
 
 const matrices = 4;
 const titles = { momentum: 'Momentum', adam: 'Adam' } as const;
 // How many times longer than rxgrad the fastest peer should take, by size.
 const aims = { alone: [8, 2, 1.2], received: [5, 1.1, 0.8] } as const;
 const tolerance = 1e-3;
+// In place first: its weights are what those of the peers are compared with.
+const threadCounts = availableParallelism() > 1 ? [0, availableParallelism()] : [0];
 
 export interface BesidePeers {
   /** Of the libraries that took part. */
@@ -52,45 +55,56 @@ async function measure(
   rounds: number,
   peers: Peers | null,
 ): Promise<{ laps: Laps<string>; own: string[]; notRun: string[] }> {
-  const params = model(problem.size, matrices);
-  const step = stepOf(params, problem);
-  const contestants = { 'rxgrad, 1 thread': timed(step) };
-  const own = Object.keys(contestants);
-  let notRun: string[] = [];
+  const steps = Object.fromEntries(threadCounts.map((threads) => [words(threads), stepOf(problem, threads)]));
+  const own = Object.keys(steps);
+  const contestants = Object.fromEntries(Object.entries(steps).map(([name, { step }]) => [name, timed(step.take)]));
+  const notRun: string[] = [];
   try {
-    if (peers) {
-      const prepared = await peers.prepare(problem);
-      for (let i = 0; i < prepared.steps; i++) step();
-      const [first] = params;
-      const rivals = rivalsOf(peers, prepared, first!.data);
-      notRun = rivals.notRun;
-      return { laps: await race<string>({ ...contestants, ...rivals.contestants }, rounds), own, notRun };
-    }
+    const rivals = peers ? rivalsOf(peers, await peers.prepare(problem), steps[own[0]!]!, notRun) : {};
+    return { laps: await race<string>({ ...contestants, ...rivals }, rounds), own, notRun };
   } catch (error) {
-    notRun = [`peers: ${(error as Error).message}`];
+    if (!peers) throw error;
+    notRun.push(`peers: ${(error as Error).message}`);
+    return { laps: await race<string>(contestants, rounds), own, notRun };
+  } finally {
+    for (const { step } of Object.values(steps)) step.close();
   }
-  return { laps: await race<string>(contestants, rounds), own, notRun };
 }
 
-function stepOf(params: ReturnType<typeof model>, { rule, mode, size }: Problem): () => void {
-  if (mode === 'alone') return stepAlone(params, setups[rule]);
-  return stepReceived(params, setups[rule], received(params, [atOddOffset(gradientBytes(size))]));
+function words(threads: number): string {
+  if (threads === 0) return 'rxgrad, in place';
+  return `rxgrad, ${threads} threads`;
+}
+
+interface Own {
+  readonly params: ReturnType<typeof model>;
+  readonly step: Step;
+}
+
+function stepOf({ rule, mode, size }: Problem, threads: number): Own {
+  const params = model(size, matrices);
+  if (mode === 'alone') return { params, step: stepAlone(params, setups[rule], threads) };
+  const next = received(params, [atOddOffset(gradientBytes(size))]);
+  return { params, step: stepReceived(params, setups[rule], threads, next) };
 }
 
 /** The peers whose weights are rxgrad's after the same steps. */
 function rivalsOf(
   peers: Peers,
   { steps, ready, failed }: Prepared,
-  expected: Float32Array,
-): { contestants: Readonly<Record<string, Contestant>>; notRun: string[] } {
+  { params, step }: Own,
+  notRun: string[],
+): Record<string, Contestant> {
+  for (const [name, reason] of Object.entries(failed)) notRun.push(`${name}: ${reason}`);
+  for (let i = 0; i < steps; i++) step.take();
+  const [first] = params;
   const contestants: Record<string, Contestant> = {};
-  const notRun = Object.entries(failed).map(([name, reason]) => `${name}: ${reason}`);
   for (const [name, { way, weights }] of Object.entries(ready)) {
     const what = way === 'held' ? name : `${name}, ${way}`;
-    if (agree(weights, expected)) contestants[what] = (calls) => peers.lap(name, calls);
+    if (agree(weights, first!.data)) contestants[what] = (calls) => peers.lap(name, calls);
     else notRun.push(`${name}: expected rxgrad's weights after ${steps} steps, got ${weights.slice(0, 3).join(', ')}, …`);
   }
-  return { contestants, notRun };
+  return contestants;
 }
 
 function agree(got: readonly number[], expected: Float32Array): boolean {

@@ -1,10 +1,12 @@
 import { Subject } from 'rxjs';
 import { GradientBatch } from '../src/events.ts';
 import { CALL_BYTES, Call } from '../src/kernels/call.ts';
+import { KernelPool } from '../src/kernels/pool/kernel-pool.ts';
 import { adamRule } from '../src/optimizers/adam.ts';
+import { type Execution, InPlace } from '../src/optimizers/execution.ts';
 import { momentumRule } from '../src/optimizers/momentum.ts';
 import { type OptimizerConfig, optimizer } from '../src/optimizers/optimizer.ts';
-import type { Rule } from '../src/optimizers/rule.ts';
+import type { Pass, Rule } from '../src/optimizers/rule.ts';
 import { Parameters } from '../src/params/parameters.ts';
 import { tensorLayout } from '../src/payload.ts';
 import { clipFactor } from '../src/pending.ts';
@@ -45,47 +47,86 @@ export function atOddOffset(bytes: Buffer): Buffer {
   return chunk.subarray(101);
 }
 
-/** The kernels and nothing else: gradients are in the arena, their norm is known. */
-export function stepAlone(params: Parameters, { rule, config }: Setup): () => void {
-  const { arena, leftRight, places, weights, byteLength } = params;
-  const length = byteLength / 4;
-  const gradients = arena.allocate(byteLength);
-  const arrays = rule.state.map(() => arena.allocate(byteLength));
-  arena.floats(gradients, length).set(new Float32Array(gradientBytes(length).buffer));
-  const norm = Math.sqrt(arena.kernels.sumOfSquares(gradients, length));
-  const call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
-  call.setPrologue(clipFactor(norm, config.gradClipNorm), config.gradClipValue ?? Number.POSITIVE_INFINITY, config.weightDecay);
-  const facts = { lr: config.lr, weightDecay: 0, dims: [length], length, sums: [], state: {} };
-  let count = 0;
-  return () => {
-    const side = leftRight.target;
-    const [from, to] = [weights[leftRight.latest], weights[side]];
-    count += 1;
-    for (const { kernel, scalars } of rule.passes) {
-      call.setScalars(kernel, config.lr, scalars({ ...facts, count }));
-      for (const { offset, length } of places) {
-        call.setWeights(from + offset, to + offset);
-        call.setGradient(gradients + offset);
-        for (let i = 0; i < arrays.length; i++) call.setArray(i, arrays[i]! + offset);
-        arena.kernels.run(kernel.name, call.address, 0, length);
-      }
-    }
-    leftRight.commit(side, count);
-    leftRight.swap();
-  };
+/** Something that can be done again and again until it is closed. On other threads, it is done when its promise resolves. */
+export interface Step {
+  take(): void | Promise<void>;
+  /** Lets the threads end. */
+  close(): void;
 }
 
-/** The operator that users write, fed by a Subject: each call steps with the next batch. */
-export function stepReceived(
-  params: Parameters,
-  { config }: Setup,
-  next: () => GradientBatch,
-  onStep: () => void = () => {},
-): () => void {
+/** The kernels and nothing else: gradients are in the arena, their norm is known. In place for 0 threads, else on a pool. */
+export function stepAlone(params: Parameters, { rule, config }: Setup, threads: number): Step {
+  const { arena, leftRight, weights } = params;
+  const calls = callsFor(params, rule, config);
+  let count = 0;
+  const begin = (execution: Execution, { kernel, scalars }: Pass): void => {
+    const [from, to] = [weights[leftRight.latest], weights[leftRight.target]];
+    for (const { call, offset, facts } of calls) {
+      call.setWeights(from + offset, to + offset);
+      call.setScalars(kernel, config.lr, scalars({ ...facts, count }));
+      execution.add(kernel, call.address, facts.length);
+    }
+  };
+  const end = (): void => {
+    leftRight.commit(leftRight.target, count);
+    leftRight.swap();
+  };
+  if (threads === 0) {
+    const inPlace = new InPlace(arena);
+    const take = (): void => {
+      count += 1;
+      for (const pass of rule.passes) begin(inPlace, pass);
+      end();
+    };
+    return { take, close: () => {} };
+  }
+  const pool = new KernelPool(arena, threads);
+  const take = async (): Promise<void> => {
+    count += 1;
+    for (const pass of rule.passes) {
+      begin(pool, pass);
+      await pool.run();
+    }
+    end();
+  };
+  return { take, close: () => void pool.close() };
+}
+
+/** A call for each parameter, with all that stays the same in every step. */
+function callsFor({ arena, places, byteLength }: Parameters, rule: Rule, config: Setup['config']) {
+  const gradients = arena.allocate(byteLength);
+  const arrays = rule.state.map(() => arena.allocate(byteLength));
+  const values = new Float32Array(gradientBytes(byteLength / 4).buffer);
+  arena.floats(gradients, values.length).set(values);
+  const norm = Math.sqrt(arena.kernels.sumOfSquares(gradients, values.length));
+  const { lr, gradClipNorm, gradClipValue = Number.POSITIVE_INFINITY, weightDecay } = config;
+  return places.map(({ offset, dims, length }) => {
+    const call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
+    call.setPrologue(clipFactor(norm, gradClipNorm), gradClipValue, weightDecay);
+    call.setGradient(gradients + offset);
+    for (const [i, array] of arrays.entries()) call.setArray(i, array + offset);
+    return { call, offset, facts: { lr, weightDecay: 0, dims, length, sums: [], state: {} } };
+  });
+}
+
+/** The operator that users write, fed by a Subject: a step with the next batch. */
+export function stepReceived(params: Parameters, { config }: Setup, threads: number, next: () => GradientBatch): Step {
   const batches = new Subject<GradientBatch>();
-  const scan = optimizer(params, config, { maxRejectionsInARow: 1, rejections: { next: fail } });
-  batches.pipe(scan).subscribe({ next: onStep, error: fail });
-  return () => batches.next(next());
+  const scan = optimizer(params, config, { threads, maxRejectionsInARow: 1, rejections: { next: fail } });
+  let applied = (): void => {};
+  const onStep = (): void => {
+    params.swap();
+    applied();
+  };
+  const subscription = batches.pipe(scan).subscribe({ next: onStep, error: fail });
+  const send = (): void => batches.next(next());
+  const sendAndWait = (): Promise<void> => {
+    return new Promise((resolve) => {
+      applied = resolve;
+      send();
+    });
+  };
+  return { take: threads === 0 ? send : sendAndWait, close: () => subscription.unsubscribe() };
 }
 
 /** Makes a new batch a call, as a decoder does, over these payloads in turn. */

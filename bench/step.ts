@@ -29,7 +29,7 @@ export default async function step(): Promise<Report> {
   const beside = versions.length > 0 ? `; beside ${versions.join(', ')}` : '';
   return {
     name: 'step',
-    measures: `clips, decay and rule, one step; from src/, Node strips the types${beside}`,
+    measures: `clips, decay and rule, one step, in place where no threads are named; from src/, Node strips the types${beside}`,
     tables: [
       ...results.map(({ parameters, laps }) =>
         tableOf(laps, { title: words(parameters), unit: 'ns/parameter', divisor: parameters, reference: 'copy of 20 bytes' }),
@@ -60,8 +60,8 @@ function contestants(length: number) {
   const cold = Array.from({ length: copies }, () => atOddOffset(gradients));
   return {
     'copy of 20 bytes': timed(copy(length)),
-    'step alone, in place': timed(stepAlone(model(length, 1), clipped)),
-    'step alone, left-right': timed(stepAlone(withReader(model(length, 1)), clipped)),
+    'step alone, in place': timed(stepAlone(model(length, 1), clipped, 0).take),
+    'step alone, left-right': timed(stepAlone(withReader(model(length, 1)), clipped, 0).take),
     'received, one buffer': timed(operatorStep(model(length, 1), warm)),
     'received, 64 MB of buffers': timed(operatorStep(model(length, 1), cold)),
     'received, left-right': timed(operatorStep(withReader(model(length, 1)), cold)),
@@ -76,8 +76,8 @@ function withReader(params: Model): Model {
   return params;
 }
 
-function operatorStep(params: Model, payloads: readonly Buffer[]): () => void {
-  return stepReceived(params, clipped, received(params, payloads), () => params.swap());
+function operatorStep(params: Model, payloads: readonly Buffer[]): () => unknown {
+  return stepReceived(params, clipped, 0, received(params, payloads)).take;
 }
 
 /** Copies 10 bytes a parameter: 10 are read, 10 are written. */
