@@ -1,6 +1,7 @@
 import type { RejectionReason, RxgradError } from './errors.ts';
-import { type TensorLayout, type TensorSpec, tensorLayout } from './payload.ts';
-import { materialise, normOf, type Pending } from './pending.ts';
+import { type GradientInput, pack, type SparseRows } from './pack.ts';
+import type { PlacedTensor, TensorLayout } from './payload.ts';
+import { type Materialised, materialise, normOf, type Pending } from './pending.ts';
 
 /** A place in the log: the record at `offset` of a topic's partition. */
 export interface Position {
@@ -14,9 +15,6 @@ export interface Delivery {
   readonly position: Position;
   readonly source: { done(position: Position): void };
 }
-
-/** Gradients of one parameter: the elements in row-major order, with dims where the parameter's own are not meant. */
-export type GradientInput = Float32Array | { readonly dims: readonly number[]; readonly data: Float32Array };
 
 /** What a producer says of its gradients beside the numbers. */
 export interface GradientFacts {
@@ -67,15 +65,23 @@ export class GradientBatch {
   }
 
   /**
-   * The gradients by name with all pending operations done: copies, yours to keep. Slower than leaving them to the scan,
-   * never different.
+   * The dense gradients by name as float32, with all pending operations done: copies, yours to keep. Slower than leaving them
+   * to the scan, never different.
    */
   get gradients(): Record<string, Float32Array> {
-    const { layout, payload } = this.message;
-    const elements = materialise(layout, payload, this.pending);
-    return Object.fromEntries(
-      layout.tensors.map(({ name, at, length }) => [name, elements.subarray(at >> 2, (at >> 2) + length)]),
-    );
+    return this.#part(({ at, length }, { elements }, rows) => (rows ? null : elements.subarray(at >> 2, (at >> 2) + length)));
+  }
+
+  /**
+   * The sparse gradients by name: numbers of the touched rows, each there once, and their values one row after the other.
+   * Otherwise as {@link gradients}.
+   */
+  get rows(): Record<string, SparseRows> {
+    return this.#part(({ at, length, rows: { count } = { count: 0 } }, { elements }, indices) => {
+      if (!indices) return null;
+      const values = elements.subarray(at >> 2, (at >> 2) + (count === 0 ? 0 : (length / count) * indices.length));
+      return { indices, values };
+    });
   }
 
   /** Global norm of the gradients with all pending operations done; undefined where those need weights that are not given. */
@@ -84,11 +90,26 @@ export class GradientBatch {
     return normOf(layout, payload, this.pending);
   }
 
-  /** The same message with other gradients and nothing pending: for a `map` that changes them. */
-  withGradients(gradients: Readonly<Record<string, GradientInput>>): GradientBatch {
-    const dims = new Map(this.message.layout.tensors.map((tensor) => [tensor.name, tensor.dims]));
-    const { layout, payload } = pack(gradients, (name) => dims.get(name) ?? null);
+  /** The same message with other gradients and nothing pending: for a `map` that changes them. Sparse ones stay by default. */
+  withGradients(
+    gradients: Readonly<Record<string, GradientInput>>,
+    rows: Readonly<Record<string, SparseRows>> = this.rows,
+  ): GradientBatch {
+    const { tensors } = this.message.layout;
+    const dims = new Map(tensors.map((tensor) => [tensor.name, tensor.dims]));
+    const given = new Map(Object.entries({ ...gradients, ...rows }));
+    // In the order in which they were, which the sum of squares follows.
+    const names = new Set([...tensors.map(({ name }) => name), ...given.keys()]);
+    const inputs = Object.fromEntries([...names].filter((name) => given.has(name)).map((name) => [name, given.get(name)!]));
+    const { layout, payload } = pack(inputs, (name) => dims.get(name) ?? null);
     return new GradientBatch({ ...this.message, layout, payload }, null);
+  }
+
+  #part<T>(of: (tensor: PlacedTensor, all: Materialised, rows: Int32Array | null) => T | null): Record<string, T> {
+    const { layout, payload } = this.message;
+    const all = materialise(layout, payload, this.pending);
+    const parts = layout.tensors.map((tensor, i) => [tensor.name, of(tensor, all, all.rows[i]!)] as const);
+    return Object.fromEntries(parts.filter((entry): entry is readonly [string, T & {}] => entry[1] !== null));
   }
 }
 
@@ -121,7 +142,8 @@ export interface Rejection {
 export type TrainingEvent = GradientBatch | EpochBoundary | MetricReport | Rejection;
 
 /**
- * Makes a gradient batch of arrays by parameter name. The arrays are copied.
+ * Makes a gradient batch of arrays by parameter name. The arrays are copied. For a table of which few rows were touched:
+ * `{ indices, values }`, where rows with the same number are added up.
  *
  * @example
  * gradientBatch({ gradients: { 'dense.weight': new Float32Array(12) }, worker: 'w1', sequence: 7, batchSize: 32 })
@@ -170,38 +192,4 @@ export function placeOf(delivery: Delivery | null): string {
   if (!delivery) return 'gradient batch';
   const { topic, partition, offset } = delivery.position;
   return `${topic}/${partition}@${offset}`;
-}
-
-let lastLayout = tensorLayout([], 0);
-
-function pack(
-  gradients: Readonly<Record<string, GradientInput>>,
-  dimsOf: (name: string) => readonly number[] | null,
-): { layout: TensorLayout; payload: Uint8Array } {
-  const tensors: TensorSpec[] = [];
-  const arrays: Float32Array[] = [];
-  let begin = 0;
-  for (const [name, input] of Object.entries(gradients)) {
-    const data = input instanceof Float32Array ? input : input.data;
-    const dims = input instanceof Float32Array ? dimsOf(name) : input.dims;
-    tensors.push({ name, dims, dtype: 'F32', begin, length: data.length });
-    arrays.push(data);
-    begin += data.byteLength;
-  }
-  const payload = new Float32Array(begin >> 2);
-  arrays.forEach((data, i) => {
-    payload.set(data, tensors[i]!.begin >> 2);
-  });
-  if (!sameTensors(tensors, lastLayout.tensors)) lastLayout = tensorLayout(tensors, begin);
-  return { layout: lastLayout, payload: new Uint8Array(payload.buffer) };
-}
-
-function sameTensors(a: readonly TensorSpec[], b: readonly TensorSpec[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((tensor, i) => {
-      const other = b[i]!;
-      return tensor.name === other.name && tensor.length === other.length && String(tensor.dims) === String(other.dims);
-    })
-  );
 }

@@ -7,7 +7,6 @@ export {
   epochBoundary,
   GradientBatch,
   type GradientFacts,
-  type GradientInput,
   gradientBatch,
   type MetricReport,
   metricReport,
@@ -48,6 +47,7 @@ export { sgd } from './optimizers/sgd.ts';
 export { sm3 } from './optimizers/sm3.ts';
 export type { WeightsUpdate } from './optimizers/weights-update.ts';
 export { yogi } from './optimizers/yogi.ts';
+export type { GradientInput, SparseRows } from './pack.ts';
 export { type Parameter, type ParameterSpec, Parameters } from './params/parameters.ts';
 export { type SharedWeights, type Weights, WeightsReader } from './params/weights-reader.ts';
 export { chainedScheduler } from './schedules/chained-scheduler.ts';

@@ -1,5 +1,5 @@
 import type { Arena } from './kernels/arena.ts';
-import { copyingAndSquaring } from './kernels/kernels.ts';
+import { copyBytes, copyingAndSquaring, sumOfSquares } from './kernels/kernels.ts';
 
 /** How elements are written on the wire. */
 export type ElementType = 'F32' | 'F16' | 'BF16' | 'I8';
@@ -28,6 +28,11 @@ export interface PlacedTensor extends TensorSpec {
   readonly rowsAt: number;
 }
 
+const STAGING_BYTES = 16_384;
+
+/** Elements of a tensor after which {@link takingIn} lets others have their turn: about a millisecond's work. */
+const TURN_ELEMENTS = 2 ** 20;
+
 /** How a payload is cut into tensors. Batches of the same form share one object, so work on it can be kept by identity. */
 export interface TensorLayout {
   readonly tensors: readonly PlacedTensor[];
@@ -35,7 +40,9 @@ export interface TensorLayout {
   readonly byteLength: number;
   /** Float32 elements of all tensors together, taken in one after the other. */
   readonly elements: number;
-  /** Bytes that a batch needs when it is taken in: its elements, then its row numbers. */
+  /** Where encoded elements lie in blocks while they are decoded, so that they stay in cache. */
+  readonly stagingAt: number;
+  /** Bytes that a batch needs when it is taken in: its elements, its row numbers, and room to decode. */
   readonly roomBytes: number;
   /** Whether the payload is its elements already: dense float32 and nothing else. */
   readonly plain: boolean;
@@ -54,27 +61,131 @@ export function tensorLayout(tensors: readonly TensorSpec[], byteLength: number)
   });
   const plain =
     placed.every(({ dtype, rows, begin, at }) => dtype === 'F32' && !rows && begin === at) && byteLength === 4 * elements;
-  return { tensors: placed, byteLength, elements, roomBytes: rowsAt, plain };
+  const roomBytes = plain ? rowsAt : rowsAt + STAGING_BYTES;
+  return { tensors: placed, byteLength, elements, stagingAt: rowsAt, roomBytes, plain };
+}
+
+/** The row numbers of a tensor that were taken in: each is there once. */
+export interface TakenRows {
+  readonly count: number;
+  readonly least: number;
+  readonly largest: number;
+}
+
+/** What a payload came to. */
+export interface TakenIn {
+  /** Finite exactly when every element is. */
+  readonly sumOfSquares: number;
+  /** For each tensor its rows, or null where it is dense; null where all are. */
+  readonly rows: readonly (TakenRows | null)[] | null;
 }
 
 /**
- * Takes a payload in, yielding now and then: its elements as float32 at `address` of the arena, in the layout's places.
- * Returns their sum of squares, which is finite exactly when every element is.
+ * Takes a payload in, yielding now and then: its elements as float32 at `address` of the arena, in the layout's places, and
+ * its row numbers behind them as int32. Rows with the same number are added up in the order in which they come, so that the
+ * norm is that of the gradient which they make together; what they leave free is zeroed.
  */
-export function takingIn(
-  { kernels, bytes }: Arena,
-  address: number,
-  { plain }: TensorLayout,
-  payload: Uint8Array,
-): Generator<void, number> {
-  if (!plain) throw new Error('not yet');
-  return copyingAndSquaring(kernels, bytes, address, payload);
+export function* takingIn(arena: Arena, address: number, layout: TensorLayout, payload: Uint8Array): Generator<void, TakenIn> {
+  const { kernels, bytes } = arena;
+  if (layout.plain) return { sumOfSquares: yield* copyingAndSquaring(kernels, bytes, address, payload), rows: null };
+  const rows: (TakenRows | null)[] = [];
+  for (const tensor of layout.tensors) {
+    decode(arena, address, layout, tensor, payload);
+    rows.push(tensor.rows ? takeRows(arena, address, layout, tensor, payload) : null);
+    if (tensor.length > TURN_ELEMENTS) yield;
+  }
+  return { sumOfSquares: sumOfSquares(kernels, address, layout.elements), rows: rows.some((taken) => taken) ? rows : null };
 }
 
 /** As {@link takingIn}, in one go. */
-export function takeIn(arena: Arena, address: number, layout: TensorLayout, payload: Uint8Array): number {
+export function takeIn(arena: Arena, address: number, layout: TensorLayout, payload: Uint8Array): TakenIn {
   const taking = takingIn(arena, address, layout, payload);
   let result = taking.next();
   while (!result.done) result = taking.next();
   return result.value;
+}
+
+/** Elements of a tensor's row; of a dense one too, whose rows lie along its first axis. */
+export function widthOf({ length, rows, dims }: TensorSpec): number {
+  const count = rows?.count ?? dims?.[0] ?? 1;
+  return count === 0 ? 0 : length / count;
+}
+
+function decode(arena: Arena, address: number, layout: TensorLayout, tensor: PlacedTensor, payload: Uint8Array): void {
+  const { dtype, begin, length, scale } = tensor;
+  const { kernels, bytes } = arena;
+  const to = address + tensor.at;
+  if (dtype === 'F32') {
+    copyBytes(payload, bytes, to, begin, begin + 4 * length);
+    return;
+  }
+  const staging = address + layout.stagingAt;
+  if (dtype === 'I8') {
+    const factors = new DataView(payload.buffer, payload.byteOffset + scale!.begin, 4 * scale!.length);
+    const width = scale!.length === 1 ? length : widthOf(tensor);
+    for (let i = 0, at = 0; at < length; i++, at += width) {
+      const factor = factors.getFloat32(4 * i, true);
+      inBlocks(begin + at, width, 1, (from, count, done) => {
+        copyBytes(payload, bytes, staging, from, from + count);
+        kernels.decodeI8(staging, to + 4 * (at + done), count, factor);
+      });
+    }
+    return;
+  }
+  const run = dtype === 'F16' ? kernels.decodeF16 : kernels.decodeBF16;
+  inBlocks(begin, length, 2, (from, count, done) => {
+    copyBytes(payload, bytes, staging, from, from + 2 * count);
+    run(staging, to + 4 * done, count);
+  });
+}
+
+/** Cuts a part of the payload into blocks that fit the staging place. */
+function inBlocks(
+  begin: number,
+  length: number,
+  elementBytes: number,
+  run: (from: number, count: number, done: number) => void,
+): void {
+  const block = STAGING_BYTES / elementBytes;
+  for (let done = 0; done < length; done += block) run(begin + elementBytes * done, Math.min(block, length - done), done);
+}
+
+function takeRows(arena: Arena, address: number, layout: TensorLayout, tensor: PlacedTensor, payload: Uint8Array): TakenRows {
+  const { begin, count, dtype } = tensor.rows!;
+  const { kernels, bytes, memory } = arena;
+  const to = address + tensor.rowsAt;
+  if (dtype === 'I32') copyBytes(payload, bytes, to, begin, begin + 4 * count);
+  else {
+    inBlocks(begin, count, 8, (from, length, done) => {
+      copyBytes(payload, bytes, address + layout.stagingAt, from, from + 8 * length);
+      kernels.decodeI64(address + layout.stagingAt, to + 4 * done, length);
+    });
+  }
+  const numbers = new Int32Array(memory.buffer, to, count);
+  if (count === 0) return { count, least: 0, largest: -1 };
+  if (kernels.isRising(to, count) !== 0) return { count, least: numbers[0]!, largest: numbers[count - 1]! };
+  return addUpRows(arena, address + tensor.at, widthOf(tensor), numbers);
+}
+
+/** Adds each row to the first one with its number. */
+function addUpRows({ kernels, bytes }: Arena, values: number, width: number, numbers: Int32Array): TakenRows {
+  const places = new Map<number, number>();
+  let [least, largest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  const stride = 4 * width;
+  numbers.forEach((number, i) => {
+    least = Math.min(least, number);
+    largest = Math.max(largest, number);
+    const from = values + i * stride;
+    const place = places.get(number);
+    if (place !== undefined) {
+      kernels.addDecay(values + place * stride, from, width, 1);
+      return;
+    }
+    const next = places.size;
+    places.set(number, next);
+    numbers[next] = number;
+    if (next !== i) bytes.copyWithin(values + next * stride, from, from + stride);
+  });
+  bytes.fill(0, values + places.size * stride, values + numbers.length * stride);
+  return { count: places.size, least, largest };
 }

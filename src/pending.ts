@@ -1,7 +1,7 @@
 import { RxgradError } from './errors.ts';
 import { Arena } from './kernels/arena.ts';
 import { copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
-import { type PlacedTensor, type TensorLayout, takeIn } from './payload.ts';
+import { type PlacedTensor, type TakenIn, type TensorLayout, takeIn, widthOf } from './payload.ts';
 import type { PerParameter } from './setting.ts';
 
 /** Weights by name, as an operation may need them. */
@@ -36,15 +36,16 @@ export function clipFactor(norm: number, maxNorm: number): number {
 
 /**
  * Does one operation on gradients that lie at `gradients` of the kernels' memory, laid out as `layout` says.
- * `weightsAt` gives the address of a tensor's weights in the same memory, or null where there are none that fit. Tells whether
- * a global norm was clipped.
+ * `weightsAt` gives the address of a tensor's weights in the same memory (of touched rows: one after the other), or null where
+ * there are none that fit. Tells whether a global norm was clipped.
  */
 export function runOperation(
   kernels: Kernels,
   operation: Operation,
   gradients: number,
   layout: TensorLayout,
-  weightsAt: (tensor: PlacedTensor) => number | null,
+  { rows }: TakenIn,
+  weightsAt: (tensor: PlacedTensor, index: number) => number | null,
 ): boolean {
   switch (operation.op) {
     case 'clipByGlobalNorm': {
@@ -61,11 +62,13 @@ export function runOperation(
       forEachPart(operation.limit, layout, (at, length, limit) => kernels.clip(gradients + at, length, limit));
       return false;
     case 'addDecayedWeights':
-      for (const tensor of layout.tensors) {
+      layout.tensors.forEach((tensor, index) => {
         const decay = operation.decay.of(tensor.name);
-        const weights = decay === 0 ? null : weightsAt(tensor);
-        if (weights !== null) kernels.addDecay(gradients + tensor.at, weights, tensor.length, decay);
-      }
+        const weights = decay === 0 ? null : weightsAt(tensor, index);
+        const taken = rows?.[index];
+        const length = taken ? taken.count * widthOf(tensor) : tensor.length;
+        if (weights !== null) kernels.addDecay(gradients + tensor.at, weights, length, decay);
+      });
       return false;
   }
 }
@@ -82,17 +85,28 @@ function forEachPart(
 
 let workspace: Arena | undefined;
 
+/** A batch's numbers, laid out as its tensors are placed. */
+export interface Materialised {
+  readonly elements: Float32Array;
+  /** For each tensor its row numbers, or null where it is dense. */
+  readonly rows: readonly (Int32Array | null)[];
+}
+
 /**
- * Does the pending operations on a copy of the payload and returns the copy, cut as the payload is. The same kernels as in
- * the scan, so the same bits.
+ * Takes the payload in and does the pending operations, and returns copies. The same kernels as in the scan, so the same bits.
  */
-export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Float32Array {
-  const result = new Float32Array(layout.elements);
-  const bytes = new Uint8Array(result.buffer);
-  if (pending || !layout.plain)
-    inWorkspace(layout, payload, pending, (arena, at) => copyBytes(arena.bytes, bytes, 0, at, at + bytes.byteLength));
-  else copyBytes(payload, bytes, 0);
-  return result;
+export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Materialised {
+  const elements = new Float32Array(layout.elements);
+  const bytes = new Uint8Array(elements.buffer);
+  if (!pending && layout.plain) {
+    copyBytes(payload, bytes, 0);
+    return { elements, rows: layout.tensors.map(() => null) };
+  }
+  return inWorkspace(layout, payload, pending, (arena, at, taken) => {
+    copyBytes(arena.bytes, bytes, 0, at, at + bytes.byteLength);
+    const rows = layout.tensors.map((tensor, index) => rowNumbers(arena, at, tensor, taken, index)?.slice() ?? null);
+    return { elements, rows };
+  });
 }
 
 /** Global norm behind the pending operations; undefined where they need weights that nobody gave. */
@@ -111,7 +125,7 @@ function inWorkspace<T>(
   layout: TensorLayout,
   payload: Uint8Array,
   pending: Pending | null,
-  use: (arena: Arena, gradients: number) => T,
+  use: (arena: Arena, gradients: number, taken: TakenIn) => T,
 ): T {
   workspace ??= new Arena();
   const arena = workspace;
@@ -120,26 +134,53 @@ function inWorkspace<T>(
   const gradients = arena.allocate(room);
   const weights = arena.allocate(room);
   try {
-    const finite = Number.isFinite(takeIn(arena, gradients, layout, payload));
-    for (const operation of finite ? operationsOf(pending) : []) {
-      runOperation(arena.kernels, operation, gradients, layout, (tensor) =>
-        copyWeights(operation, tensor, arena, weights + tensor.at),
+    const taken = takeIn(arena, gradients, layout, payload);
+    for (const operation of Number.isFinite(taken.sumOfSquares) ? operationsOf(pending) : []) {
+      runOperation(arena.kernels, operation, gradients, layout, taken, (tensor, index) =>
+        copyWeights(operation, tensor, rowNumbers(arena, gradients, tensor, taken, index), arena, weights + tensor.at),
       );
     }
-    return use(arena, gradients);
+    return use(arena, gradients, taken);
   } finally {
     arena.release(gradients, room);
     arena.release(weights, room);
   }
 }
 
-function copyWeights(operation: Operation, { name, length }: PlacedTensor, arena: Arena, to: number): number | null {
+/** The row numbers of a tensor that was taken in at `gradients`: a view, or null where it is dense. */
+function rowNumbers(
+  { memory }: Arena,
+  gradients: number,
+  { rowsAt }: PlacedTensor,
+  { rows }: TakenIn,
+  index: number,
+): Int32Array | null {
+  const taken = rows?.[index];
+  return taken ? new Int32Array(memory.buffer, gradients + rowsAt, taken.count) : null;
+}
+
+function copyWeights(
+  operation: Operation,
+  tensor: PlacedTensor,
+  rows: Int32Array | null,
+  arena: Arena,
+  to: number,
+): number | null {
   if (operation.op !== 'addDecayedWeights') return null;
   const { params } = operation;
   if (!params) throw new RxgradError('weightsNeeded', { decay: operation.decay.uniform ?? '…' });
-  if (!params.has(name)) return null;
-  const { data } = params.get(name);
-  if (data.length !== length) return null;
-  copyBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), arena.bytes, to);
+  if (!params.has(tensor.name)) return null;
+  const { data } = params.get(tensor.name);
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (!rows) {
+    if (data.length !== tensor.length) return null;
+    copyBytes(bytes, arena.bytes, to);
+    return to;
+  }
+  const stride = 4 * widthOf(tensor);
+  if (rows.some((row) => row < 0 || (row + 1) * stride > data.byteLength)) return null;
+  rows.forEach((row, i) => {
+    copyBytes(bytes, arena.bytes, to + i * stride, row * stride, (row + 1) * stride);
+  });
   return to;
 }

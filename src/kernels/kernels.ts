@@ -9,6 +9,12 @@ export interface Kernels {
   scale(g: number, length: number, factor: number): void;
   clip(g: number, length: number, limit: number): void;
   addDecay(g: number, w: number, length: number, decay: number): void;
+  decodeF16(from: number, to: number, length: number): void;
+  decodeBF16(from: number, to: number, length: number): void;
+  decodeI8(from: number, to: number, length: number, scale: number): void;
+  decodeI64(from: number, to: number, length: number): void;
+  /** Whether each int32 is greater than the one before (1 or 0). */
+  isRising(address: number, length: number): number;
   /** Runs a kernel over the elements `[begin, end)` of what a call describes. */
   run(kernel: string, call: number, begin: number, end: number): void;
   /** The kernels that {@link run} knows, in an order that is the same on every thread. */

@@ -2,7 +2,7 @@ import { CALL_BYTES, Call } from '../kernels/call.ts';
 import { shapedKernel } from '../kernels/kernel.ts';
 import { blockFor } from '../kernels/kernels.ts';
 import type { Parameters } from '../params/parameters.ts';
-import { type TensorLayout, takingIn } from '../payload.ts';
+import { type TakenIn, type TensorLayout, takingIn } from '../payload.ts';
 import type { Execution } from './execution.ts';
 
 const squares = { ...shapedKernel('squares', {}), byElement: true };
@@ -25,8 +25,8 @@ export class Gradients {
     return this.#room.address;
   }
 
-  /** Takes a payload in, yielding now and then; returns the sum of squares. */
-  takeIn(layout: TensorLayout, payload: Uint8Array): Generator<void, number> {
+  /** Takes a payload in, yielding now and then; returns what it came to. */
+  takeIn(layout: TensorLayout, payload: Uint8Array): Generator<void, TakenIn> {
     this.#room = this.#enough(this.#room, layout.roomBytes);
     return takingIn(this.#params.arena, this.#room.address, layout, payload);
   }

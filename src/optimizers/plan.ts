@@ -28,11 +28,13 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
   const indices = new Map(params.places.map((place, index) => [place.name, index]));
   const runs: Run[] = [];
   const frozen: Run[] = [];
-  for (const { name, dims, length, at } of layout.tensors) {
+  for (const { name, dims, length, at, rows } of layout.tensors) {
     const index = indices.get(name);
     if (index === undefined) {
       return (where) => new RxgradError('unknownParameter', { where, parameter: name, expected: params.names.join(', ') });
     }
+    if (rows)
+      return (where) => new RxgradError('wrongType', { where, parameter: name, expected: 'dense gradients', got: 'rows' });
     const place = params.places[index]!;
     if (length !== place.length || (dims !== null && !sameDims(dims, place.dims))) {
       const got = dims !== null && sameDims(dims, place.dims) ? `${length} values` : String(dims ?? length);

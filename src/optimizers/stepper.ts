@@ -2,7 +2,7 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
 import type { Side } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
-import type { TensorLayout } from '../payload.ts';
+import type { TakenIn, TensorLayout } from '../payload.ts';
 import { clipFactor, type Operation, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import type { Execution } from './execution.ts';
@@ -38,7 +38,7 @@ export class Stepper {
   #prologue: Prologue = prologueFor(null);
 
   #admitted: GradientBatch | null = null;
-  #sumOfSquares = 0;
+  #taken: TakenIn = { sumOfSquares: 0, rows: null };
   #admittedMs = 0;
 
   constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups, execution: Execution) {
@@ -64,14 +64,14 @@ export class Stepper {
     }
     if (typeof this.#plan === 'function') return this.#plan(placeOf(batch.delivery));
     const start = performance.now();
-    const sum = yield* this.#gradients.takeIn(layout, payload);
+    const taken = yield* this.#gradients.takeIn(layout, payload);
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
-    if (!Number.isFinite(sum)) {
+    if (!Number.isFinite(taken.sumOfSquares)) {
       const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
       return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: parameters.join(', ') });
     }
     this.#admitted = batch;
-    this.#sumOfSquares = sum;
+    this.#taken = taken;
     this.#admittedMs = performance.now() - start;
     return null;
   }
@@ -98,7 +98,7 @@ export class Stepper {
     const side = leftRight.target;
 
     let clipped = yield* this.#before(batch);
-    const norm = Math.sqrt(this.#sumOfSquares);
+    const norm = Math.sqrt(this.#taken.sumOfSquares);
     const normNow = this.#prologue.before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
     clipped = this.#begin(side, normNow, lrs) || clipped;
     yield* this.#runPasses();

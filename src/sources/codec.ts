@@ -53,7 +53,7 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
   if (gradient) headers.ce_gradient = gradient;
   if (facts.traceparent) headers.traceparent = facts.traceparent;
   const { layout, payload } = event.message;
-  const bytes = event.pending ? new Uint8Array(materialise(layout, payload, event.pending).buffer) : payload;
+  const bytes = event.pending ? new Uint8Array(materialise(layout, payload, event.pending).elements.buffer) : payload;
   return { key, value: writeSafetensors(layout, bytes), headers };
 }
 
