@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import {
   type Delivery,
@@ -9,9 +10,13 @@ import {
   rejection,
   type TrainingEvent,
 } from '../events.ts';
+import { parseOptions } from '../options.ts';
+import { type ElementType, elementBytes } from '../payload.ts';
 import { materialise } from '../pending.ts';
+import { encodeTensors } from './encode-tensors.ts';
+import { excerpt } from './excerpt.ts';
 import { parseGradientHeader, writeGradientHeader } from './gradient-header.ts';
-import { excerpt, SafetensorsReader, writeSafetensors } from './safetensors.ts';
+import { SafetensorsReader, writeSafetensors } from './safetensors.ts';
 import type { HeaderValue, LogRecord, NewRecord } from './transport.ts';
 
 /** The CloudEvents types of events on the wire. */
@@ -21,6 +26,7 @@ export const eventTypes = {
   metric: 'rxgrad.metric.v1',
 } as const;
 
+const dtypeSchema = v.optional(v.picklist(Object.keys(elementBytes) as ElementType[]));
 const MAX_HEADER_CHARACTERS = 1024;
 const MAX_JSON_BYTES = 64 << 10;
 
@@ -30,6 +36,11 @@ export interface Envelope {
   readonly key?: string;
   /** Who sends: becomes `ce_source`. Default: the batch's own worker. */
   readonly source?: string;
+  /**
+   * How gradients are written: rounded to the nearest; I8 with one factor max|g| / 127 for each tensor. Default: as they came,
+   * and F32 behind pending operations.
+   */
+  readonly dtype?: ElementType;
   /** The producer's count, where the event has none of its own: becomes `ce_id`. */
   readonly sequence?: number;
 }
@@ -53,8 +64,9 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
   if (gradient) headers.ce_gradient = gradient;
   if (facts.traceparent) headers.traceparent = facts.traceparent;
   const { layout, payload } = event.message;
-  const bytes = event.pending ? new Uint8Array(materialise(layout, payload, event.pending).elements.buffer) : payload;
-  return { key, value: writeSafetensors(layout, bytes), headers };
+  const dtype = parseOptions(dtypeSchema, envelope.dtype, 'encodeEvent: dtype') ?? (event.pending ? 'F32' : null);
+  const encoded = dtype ? encodeTensors(layout, materialise(layout, payload, event.pending), dtype) : event.message;
+  return { key, value: writeSafetensors(encoded.layout, encoded.payload), headers };
 }
 
 /** Reads records as events. What cannot be read becomes a {@link Rejection}: nothing is thrown. Keep one for each stream. */

@@ -1,12 +1,10 @@
-import { type RejectionReason, RxgradError } from '../errors.ts';
-import { type TensorLayout, type TensorSpec, tensorLayout } from '../payload.ts';
+import { RxgradError } from '../errors.ts';
+import { elementBytes, type TensorLayout, widthOf } from '../payload.ts';
+import { parseHeader, type SafetensorsProblem, undecodable } from './safetensors-header.ts';
 
 /** Bytes that a header may have: room for about 20,000 tensors. */
 const MAX_HEADER_BYTES = 4 << 20;
-const MAX_RANK = 16;
 const KNOWN_LAYOUTS = 64;
-
-export type SafetensorsProblem = (where: string) => RxgradError<RejectionReason>;
 
 /** A file that was read: what is in it, and its data. */
 export interface Safetensors {
@@ -15,7 +13,7 @@ export interface Safetensors {
 }
 
 /**
- * Reads safetensors files (float32 tensors). A header is parsed once and known again by its bytes, since a stream repeats
+ * Reads safetensors files. A header is parsed once and known again by its bytes, since a stream repeats
  * few of them; equal headers give the same layout object.
  *
  * Format: an unsigned 64-bit little-endian length, that many bytes of JSON, then the data without gaps.
@@ -61,13 +59,9 @@ export class SafetensorsReader {
   }
 }
 
-/** Writes tensors that lie one after the other in `payload`, as a file that any safetensors library reads. */
+/** Writes a payload as a file that any safetensors library reads: its bytes as they are, behind a header. */
 export function writeSafetensors(layout: TensorLayout, payload: Uint8Array): Buffer {
-  const entries = layout.tensors.map(({ name, dims, dtype, begin, length }) => [
-    name,
-    { dtype, shape: dims ?? [length], data_offsets: [begin, begin + 4 * length] },
-  ]);
-  const json = JSON.stringify(Object.fromEntries(entries));
+  const json = JSON.stringify(headerOf(layout));
   // Spaces up to a multiple of 8, so that the data is aligned in files that are mapped.
   const header = Buffer.from(json.padEnd(json.length + ((8 - (Buffer.byteLength(json) % 8)) % 8)));
   const length = Buffer.alloc(8);
@@ -75,78 +69,24 @@ export function writeSafetensors(layout: TensorLayout, payload: Uint8Array): Buf
   return Buffer.concat([length, header, payload]);
 }
 
-interface HeaderEntry {
-  dtype: unknown;
-  shape: unknown;
-  data_offsets: unknown;
-}
-
-function parseHeader(text: string): TensorLayout | SafetensorsProblem {
-  let header: unknown;
-  try {
-    header = JSON.parse(text);
-  } catch {
-    return undecodable('a safetensors header in JSON', excerpt(text));
+function headerOf({ tensors }: TensorLayout): Record<string, object> {
+  const entries: [string, object][] = [];
+  const add = (name: string, dtype: string, shape: readonly number[], begin: number, byteLength: number): void => {
+    entries.push([name, { dtype, shape, data_offsets: [begin, begin + byteLength] }]);
+  };
+  for (const tensor of tensors) {
+    const { name, dims, dtype, begin, length, rows, scale } = tensor;
+    const shape = dims ?? (rows ? [rows.count, widthOf(tensor)] : [length]);
+    add(rows ? `${name}.values` : name, dtype, shape, begin, elementBytes[dtype] * length);
+    if (rows) add(`${name}.indices`, rows.dtype, [rows.count], rows.begin, (rows.dtype === 'I64' ? 8 : 4) * rows.count);
+    if (scale) add(`${name}.scale`, 'F32', [scale.length], scale.begin, 4 * scale.length);
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
-    return undecodable('a safetensors header as a JSON object', excerpt(text));
-  }
-  const tensors: TensorSpec[] = [];
-  for (const [name, entry] of Object.entries(header as Record<string, HeaderEntry>)) {
-    if (name === '__metadata__') continue;
-    const tensor = parseEntry(name, entry);
-    if (typeof tensor === 'function') return tensor;
-    tensors.push(tensor);
-  }
-  tensors.sort((a, b) => a.begin - b.begin || a.length - b.length);
-  let end = 0;
-  for (const { name, begin, length } of tensors) {
-    if (begin !== end) return undecodable(`tensor data without gaps or overlaps: "${name}" at byte ${end}`, `byte ${begin}`);
-    end += 4 * length;
-  }
-  return tensorLayout(tensors, end);
-}
-
-function parseEntry(name: string, entry: HeaderEntry | null): TensorSpec | SafetensorsProblem {
-  const { dtype, shape, data_offsets: offsets } = entry ?? {};
-  if (dtype !== 'F32') {
-    return (where) => new RxgradError('wrongType', { where, parameter: name, expected: 'F32', got: excerptOf(dtype) });
-  }
-  if (!Array.isArray(shape) || shape.length > MAX_RANK || !shape.every(isSize)) {
-    return undecodable(`a shape of at most ${MAX_RANK} sizes for "${name}"`, excerptOf(shape));
-  }
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
-    return undecodable(`data_offsets [begin, end] for "${name}"`, excerptOf(offsets));
-  }
-  const [begin, end] = offsets as [number, number];
-  const length = (shape as number[]).reduce((product, size) => product * size, 1);
-  if (end - begin !== 4 * length) {
-    return undecodable(`${4 * length} bytes for "${name}" [${shape}]`, `${end - begin}`);
-  }
-  return { name, dims: shape as number[], dtype, begin, length };
-}
-
-function isSize(value: unknown): boolean {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-/** Says what a header holds in some place. Nested values stay unwritten: they could be too deep for `JSON.stringify`. */
-function excerptOf(value: unknown): string {
-  if (value === undefined) return 'none';
-  const written = Array.isArray(value) ? value.slice(0, 2 * MAX_RANK).map(shallow) : shallow(value);
-  return excerpt(typeof written === 'string' ? written : JSON.stringify(written));
-}
-
-function shallow(value: unknown): unknown {
-  return typeof value === 'object' && value !== null ? '...' : value;
-}
-
-function undecodable(expected: string, got: string): SafetensorsProblem {
-  return (where) => new RxgradError('undecodable', { where, expected, got });
-}
-
-/** The beginning of something that came from outside, with what could garble a terminal or a log taken out. */
-export function excerpt(text: string): string {
-  const clean = text.slice(0, 60).replace(/[^\x20-\x7e]/g, '?');
-  return text.length > 60 ? `"${clean}…"` : `"${clean}"`;
+  const header = Object.fromEntries(entries);
+  const taken = entries.find(([name, entry]) => header[name] !== entry)?.[0];
+  if (taken === undefined) return header;
+  throw new RxgradError('invalidOption', {
+    option: `safetensors "${taken}"`,
+    expected: 'a name for each tensor and each part of one',
+    got: 'it twice: rename the parameter, or send it in another dtype',
+  });
 }

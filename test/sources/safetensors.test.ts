@@ -39,6 +39,16 @@ function valuesOf({ layout, payload }: Safetensors): Record<string, { dims: read
 }
 
 const f32 = { dtype: 'F32', shape: [2], data_offsets: [0, 8] };
+
+/** Two rows of one number each, `a`, changed in some way. */
+function rowsOf(indices: object, values: object): object {
+  return { 'a.indices': { ...f32, dtype: 'I32', ...indices }, 'a.values': { ...f32, data_offsets: [8, 16], ...values } };
+}
+
+function rowsFile(indices: object, values: object): Buffer {
+  return file(rowsOf(indices, values));
+}
+
 const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
 
 describe('safetensors', () => {
@@ -132,10 +142,10 @@ describe('is refused in words', () => {
     ['text', file('not JSON'), 'in JSON, got "not JSON"'],
     ['an array', file([]), 'as a JSON object, got "[]"'],
     ['null', file('null'), 'as a JSON object, got "null"'],
-    ['a tensor that is null', file({ a: null }), 'RXGRAD_WRONG_TYPE t/0@1: expected "a" as F32, got none'],
-    ['another type', file({ a: { ...f32, dtype: 'F64' } }), 'expected "a" as F32, got "F64"'],
-    ['a type that is an object', file({ a: { dtype: { toString: 1, valueOf: 1 } } }), 'as F32, got "..."'],
-    ['a type nested deeply', file(`{"a":{"dtype":${deep}}}`), 'as F32, got "["..."]"'],
+    ['a tensor that is null', file({ a: null }), 'RXGRAD_WRONG_TYPE t/0@1: expected "a" as F32, F16, BF16, I8, got none'],
+    ['another type', file({ a: { ...f32, dtype: 'F64' } }), 'expected "a" as F32, F16, BF16, I8, got "F64"'],
+    ['a type that is an object', file({ a: { dtype: { toString: 1, valueOf: 1 } } }), 'as F32, F16, BF16, I8, got "..."'],
+    ['a type nested deeply', file(`{"a":{"dtype":${deep}}}`), 'as F32, F16, BF16, I8, got "["..."]"'],
     ['a shape nested deeply', file(`{"a":{"dtype":"F32","shape":${deep}}}`), 'at most 16 sizes for "a", got "["..."]"'],
     ['no shape', file({ a: { dtype: 'F32' } }), 'at most 16 sizes for "a", got none'],
     ['17 sizes', file({ a: { ...f32, shape: Array(17).fill(1) } }), 'at most 16 sizes'],
@@ -155,6 +165,26 @@ describe('is refused in words', () => {
     ['an overlap', file({ a: f32, b: { ...f32, data_offsets: [4, 12] } }, new Uint8Array(12)), '"b" at byte 8, got byte 4'],
     ['missing data', file({ a: f32 }, new Uint8Array(7)), 'expected 8 bytes of tensor data, got 7'],
     ['surplus data', file({ a: f32 }, new Uint8Array(9)), 'expected 8 bytes of tensor data, got 9'],
+    ['whole numbers that are no row numbers', file({ a: { ...f32, dtype: 'I32' } }), 'as F32, F16, BF16, I8, got I32'],
+    ['row numbers without values', file({ 'a.indices': { ...f32, dtype: 'I32' } }), '"a.indices" beside values of the same name'],
+    ['values in whole numbers', rowsFile({}, { dtype: 'I32' }), '"a.indices" beside values of the same name'],
+    ['more values than rows', rowsFile({}, { shape: [1, 2] }), 'as many rows in "a.values" as in "a.indices", got [1,2] and [2]'],
+    ['row numbers in two dimensions', rowsFile({ shape: [2, 1] }, {}), 'got [2] and [2,1]'],
+    ['a tensor dense and as rows', file({ a: { ...f32, data_offsets: [16, 24] }, ...rowsOf({}, {}) }), '"a" once'],
+    ['bytes without a factor', file({ a: { ...f32, dtype: 'I8', data_offsets: [0, 2] } }), '"a.scale" in F32 beside "a" in I8'],
+    [
+      'bytes with a factor in bytes',
+      file({
+        a: { dtype: 'I8', shape: [1], data_offsets: [0, 1] },
+        'a.scale': { dtype: 'F16', shape: [1], data_offsets: [1, 3] },
+      }),
+      'beside "a" in I8, got F16',
+    ],
+    [
+      'factors that are neither one nor one for each row',
+      file({ a: { dtype: 'I8', shape: [4], data_offsets: [8, 12] }, 'a.scale': f32 }),
+      'one factor in "a.scale", or one for each row of [4], got 2',
+    ],
     ['what garbles a terminal', file('\u001b[2J\u0007'), 'got "?[2J?"'],
   ])('%s', (_, bytes, words) => {
     expect(problem(bytes)).toContain(words);
