@@ -35,6 +35,12 @@ const table = {
   ],
   kernelThreadFailed: ['stop', 500, 'Expected the threads of the kernel pool to go on, but one failed: {problem}'],
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
+  stepUnderWay: [
+    'retry',
+    409,
+    'Expected a state dict to be asked for between two steps, but one is under way on other threads: ask where an update arrives',
+  ],
+  invalidCheckpoint: ['stop', 422, '{where}: expected {expected}, got {got}'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 
   invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],

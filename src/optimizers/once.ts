@@ -1,6 +1,12 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type EpochBoundary, type GradientBatch, type GradientFacts, placeOf } from '../events.ts';
 
+/** What was seen, as plain data. */
+export interface OnceState {
+  readonly sequences: [string, number][];
+  readonly epoch: number;
+}
+
 /** Lets each worker's sequence numbers, and the numbers of epochs, through in rising order: nothing is counted twice. */
 export class Once {
   readonly #sequences = new Map<string, number>();
@@ -28,5 +34,14 @@ export class Once {
     if (epoch <= this.#epoch) return new RxgradError('repeatedEpoch', { where, expected: this.#epoch, got: epoch });
     this.#epoch = epoch;
     return null;
+  }
+
+  state(): OnceState {
+    return { sequences: [...this.#sequences], epoch: this.#epoch };
+  }
+
+  restore({ sequences, epoch }: OnceState): void {
+    for (const [worker, sequence] of sequences) this.#sequences.set(worker, sequence);
+    this.#epoch = epoch;
   }
 }

@@ -1,4 +1,6 @@
+import { RxgradError } from '../errors.ts';
 import type { Parameters } from '../params/parameters.ts';
+import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import type { Rule, StateSpec } from './rule.ts';
 
 const LINE = 64;
@@ -15,11 +17,13 @@ export class OptimizerState {
   readonly places: readonly StatePlace[];
   readonly counts: Float64Array;
   readonly #params: Parameters;
+  readonly #rule: Rule;
   readonly #address: number;
   readonly #byteLength: number;
 
   constructor(params: Parameters, rule: Rule, lrOf: (index: number) => number) {
     this.#params = params;
+    this.#rule = rule;
     this.counts = new Float64Array(params.places.length);
     let offset = 0;
     const dimsAndOffsets = params.places.map((place) =>
@@ -42,9 +46,44 @@ export class OptimizerState {
     for (const spec of rule.state) this.#fill(spec, lrOf);
   }
 
+  /** What a state dict holds of it: views, in the order of the parameters. */
+  tensors(): StateTensor[] {
+    return this.#slots().map(({ parameter, key, dims, view }) => ({ parameter, key, dims, data: view }));
+  }
+
+  /** Goes on from tensors that were loaded. Fails with all that differ, where they are to fit. */
+  restore({ tensors, strict }: Pick<KeptState, 'tensors' | 'strict'>): void {
+    const given = new Map(tensors.map((tensor) => [`${tensor.parameter}.${tensor.key}`, tensor]));
+    const differences: string[] = [];
+    const places = this.#params.names;
+    for (const { parameter, key, dims, view } of this.#slots()) {
+      const name = `${parameter}.${key}`;
+      const tensor = given.get(name);
+      given.delete(name);
+      if (!tensor) differences.push(`the state of ${this.#rule.name} has "${name}" [${dims}], which is missing`);
+      else if (tensor.data.length !== view.length) differences.push(`"${name}" has dims [${dims}], got [${tensor.dims}]`);
+      else view.set(tensor.data);
+    }
+    for (const { parameter, key, data } of given.values()) {
+      if (key === 'step') this.counts[places.indexOf(parameter)] = data[0] ?? 0;
+      else differences.push(`"${parameter}.${key}" is no state of ${this.#rule.name}`);
+    }
+    if (strict && differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+  }
+
   /** Gives the memory back. */
   dispose(): void {
     this.#params.arena.release(this.#address, this.#byteLength);
+  }
+
+  /** What is to be kept: not what means nothing between steps, nor what has no elements. */
+  #slots() {
+    return this.places.flatMap(({ views, dims }, index) =>
+      this.#rule.state.flatMap(({ name, key = name, scratch }, i) => {
+        const view = views[name]!;
+        return scratch || view.length === 0 ? [] : [{ parameter: this.#params.names[index]!, key, dims: dims[i]!, view }];
+      }),
+    );
   }
 
   #fill({ name, initial = 0 }: StateSpec, lrOf: (index: number) => number): void {

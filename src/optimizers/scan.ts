@@ -3,7 +3,9 @@ import * as v from 'valibot';
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
-import type { Parameters } from '../params/parameters.ts';
+import { parseOptions } from '../options.ts';
+import type { KeptScan, Parameters } from '../params/parameters.ts';
+import type { KeptState } from '../params/state-dict.ts';
 import type { LearningRate } from '../schedules/from-config.ts';
 import type { Schedule } from '../schedules/schedule.ts';
 import type { PerParameter } from '../setting.ts';
@@ -60,6 +62,19 @@ export interface ParsedScanOptions {
   readonly threads?: number | undefined;
 }
 
+/** What a scan keeps beside its tensors, as plain data. Metrics are text: JSON has no NaN. */
+const factsSchema = v.object({
+  rule: v.string(),
+  steps: v.number(),
+  counts: v.array(v.number()),
+  epochs: v.number(),
+  once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
+  schedules: v.array(v.record(v.string(), v.number())),
+  metrics: v.array(v.tuple([v.string(), v.string()])),
+});
+
+type ScanFacts = v.InferOutput<typeof factsSchema>;
+
 const noDecay: PerParameter = { uniform: 0, patterns: [], of: () => 0 };
 
 /**
@@ -76,12 +91,23 @@ export function scanWith(
   new Groups(params, options.lr, options.groups);
   return (events$) =>
     new Observable((out) => {
-      const leave = params.enterScan();
+      const loaded = params.enterScan();
       const groups = new Groups(params, options.lr, options.groups);
       const threads = options.threads ?? threadsFor(params);
       const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
       const stepper = new Stepper(params, rule, weightDecay, groups, execution);
       const scan = new Scan(stepper, execution, rule.name, groups.schedules, options, out);
+      params.keepScan(scan);
+      const leave = async (): Promise<void> => {
+        if (execution instanceof OnPool) await execution.close();
+        params.leaveScan();
+      };
+      try {
+        if (loaded) scan.restore(loaded);
+      } catch (error) {
+        out.error(error);
+        return () => leave();
+      }
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
       const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({
         next(event) {
@@ -97,11 +123,7 @@ export function scanWith(
       return () => {
         subscription.unsubscribe();
         // A step that is under way goes to its end first: weights are never left half written.
-        scan.whenIdle(async () => {
-          if (execution instanceof OnPool) await execution.close();
-          stepper.dispose();
-          leave();
-        });
+        scan.whenIdle(leave);
       };
     });
 }
@@ -110,7 +132,7 @@ export function scanWith(
  * One subscription's scan: takes events one by one, waiting where a step runs on other threads, or where a reader still holds
  * what it would write.
  */
-class Scan {
+class Scan implements KeptScan {
   readonly failed$ = new Subject<void>();
   readonly #stepper: Stepper;
   readonly #execution: InPlace | OnPool;
@@ -168,6 +190,53 @@ class Scan {
   whenIdle(then: () => void): void {
     if (this.#writing) this.#writing.then(then, then);
     else then();
+  }
+
+  get busy(): boolean {
+    return this.#writing !== null;
+  }
+
+  state(): KeptState {
+    const facts: ScanFacts = {
+      rule: this.#name,
+      steps: this.#stepper.steps,
+      counts: this.#stepper.counts,
+      epochs: this.#epochs,
+      once: this.#once.state(),
+      schedules: this.#schedules.map((schedule) => schedule.state()),
+      metrics: [...this.#metrics].map(([name, value]) => [name, String(value)]),
+    };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true };
+  }
+
+  /** Goes on from where another scan was. */
+  restore(kept: KeptState): void {
+    if (!kept.facts) {
+      this.#stepper.restore(kept, 0, null);
+      return;
+    }
+    const facts = parseOptions(factsSchema, kept.facts, 'state dict');
+    const parameters = this.#stepper.counts.length;
+    const differences = [
+      ...(facts.rule === this.#name ? [] : [`the state is of ${facts.rule}, the scan of ${this.#name}`]),
+      ...(facts.schedules.length === this.#schedules.length
+        ? []
+        : [`the state has rates of ${facts.schedules.length} groups, the scan of ${this.#schedules.length}`]),
+      ...(facts.counts.length === parameters
+        ? []
+        : [`the state is of ${facts.counts.length} parameters, the scan of ${parameters}`]),
+    ];
+    if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+    this.#stepper.restore(kept, facts.steps, facts.counts);
+    this.#epochs = facts.epochs;
+    this.#once.restore(facts.once);
+    for (const [i, schedule] of this.#schedules.entries()) schedule.restore(facts.schedules[i]!);
+    this.#metrics = new Map(facts.metrics.map(([name, value]) => [name, Number(value)]));
+    this.#lrs = this.#schedules.map(({ lr }) => lr);
+  }
+
+  dispose(): void {
+    this.#stepper.dispose();
   }
 
   #handle(event: TrainingEvent): void {
@@ -263,7 +332,8 @@ class Scan {
 
   /** Changes the rates of the next step. A schedule that looks at a metric gets what was reported since the last tick. */
   #tickSchedules(): void {
-    for (const schedule of this.#schedules) schedule.tick([...this.#metrics.values()].at(-1));
+    const last = [...this.#metrics.values()].at(-1);
+    for (const schedule of this.#schedules) schedule.tick(schedule.metric ? this.#metrics.get(schedule.metric) : last);
     this.#metrics.clear();
     this.#lrs = this.#schedules.map(({ lr }) => lr);
   }

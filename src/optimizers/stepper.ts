@@ -2,6 +2,7 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
 import type { Side } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
+import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import type { TakenIn, TensorLayout } from '../payload.ts';
 import { clipFactor, type Operation, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
@@ -117,6 +118,23 @@ export class Stepper {
       position: batch.delivery?.position ?? null,
       durationMs: this.#admittedMs + performance.now() - start,
     });
+  }
+
+  /** The tensors of the rule's state: views. */
+  get tensors(): StateTensor[] {
+    return this.#state.tensors();
+  }
+
+  /** How often each parameter was stepped. */
+  get counts(): number[] {
+    return [...this.#state.counts];
+  }
+
+  /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */
+  restore(kept: KeptState, steps: number, counts: readonly number[] | null): void {
+    this.#state.restore(kept);
+    if (counts) this.#state.counts.set(counts);
+    this.#steps = steps;
   }
 
   /** Gives the memory back. The stepper must not be used afterwards. */

@@ -1,9 +1,11 @@
+import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
+import { type KeptState, readStateDict, writeStateDict } from './state-dict.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
 /** A parameter as it is given: dims and, row-major, as many values; zeros where there are none. */
@@ -20,6 +22,15 @@ export interface Parameter {
   readonly data: Float32Array;
 }
 
+/** A scan, as far as the parameters that it steps keep it. */
+export interface KeptScan {
+  /** Whether other threads are writing. */
+  readonly busy: boolean;
+  /** What it would need to go on. */
+  state(): KeptState;
+  dispose(): void;
+}
+
 const READER_TIMEOUT_MS = 10_000;
 
 const dimension = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0));
@@ -27,6 +38,7 @@ const specsSchema = v.record(
   v.string(),
   v.strictObject({ dims: v.array(dimension), data: v.optional(v.custom<ArrayLike<number>>(isArrayLike, 'an array of numbers')) }),
 );
+const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true) });
 const optionsSchema = v.strictObject({
   version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
 });
@@ -52,6 +64,9 @@ export class Parameters implements Iterable<Parameter> {
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
   #scanning = false;
+  // The scan that is under way, or the last one.
+  #scan: KeptScan | null = null;
+  #loaded: KeptState | null = null;
 
   /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
   static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
@@ -142,13 +157,50 @@ export class Parameters implements Iterable<Parameter> {
     return WeightsReader.attach(this.share());
   }
 
-  /** Enters the one scan that may write at a time. Returns what leaves it. */
-  enterScan(): () => void {
+  /**
+   * Writes the newest weights, and the state of the scan that steps them or did last, as a safetensors file: weights under
+   * their own names, state as `state.<parameter>.<key>` with torch's keys, and what else a scan needs in the metadata. Who
+   * loads it goes on with the same bits. To be called between two steps, as where an update arrives.
+   */
+  stateDict(): Uint8Array {
+    if (this.#scan?.busy) throw new RxgradError('stepUnderWay', {});
+    return writeStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded);
+  }
+
+  /**
+   * Loads a safetensors file (its bytes, or a path): weights go live at once as one version, and the next scan goes on from
+   * the state. A checkpoint of torch or braintools works too, in F64, F32, F16 or BF16, with state where its name holds a
+   * parameter's: `momentum_buffer` or `velocity`, `exp_avg` or `mu`, `exp_avg_sq` or `nu`, `step`. What does not fit is an
+   * error that names all of it; with `strict: false` what fits is loaded.
+   */
+  loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean } = {}): void {
+    const { strict } = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
     if (this.#scanning) throw new RxgradError('parametersInUse', {});
+    const where = typeof source === 'string' ? source : 'state dict';
+    const file = typeof source === 'string' ? readFileSync(source) : source;
+    const { weights, version, state } = readStateDict(this.places, file, where, strict);
+    this.load(weights, { version: version ?? this.version + 1 });
+    this.#forget();
+    this.#loaded = state;
+  }
+
+  /** Enters the one scan that may write at a time. Returns what was loaded for it. */
+  enterScan(): KeptState | null {
+    if (this.#scanning) throw new RxgradError('parametersInUse', {});
+    this.#forget();
     this.#scanning = true;
-    return () => {
-      this.#scanning = false;
-    };
+    const loaded = this.#loaded;
+    this.#loaded = null;
+    return loaded;
+  }
+
+  /** Notes the scan that was entered, whose state stays when it leaves. */
+  keepScan(scan: KeptScan): void {
+    this.#scan = scan;
+  }
+
+  leaveScan(): void {
+    this.#scanning = false;
   }
 
   /** Copies the newest weights to a side, where it is the other one; of the places given, or all. */
@@ -165,6 +217,11 @@ export class Parameters implements Iterable<Parameter> {
   /** Views of a buffer that is laid out as the weights are. */
   viewsOf(address: number): Weights {
     return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
+  }
+
+  #forget(): void {
+    this.#scan?.dispose();
+    this.#scan = null;
   }
 
   #parameter({ name, dims, length }: ParameterPlace): Parameter {

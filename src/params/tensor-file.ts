@@ -1,0 +1,115 @@
+import { RxgradError } from '../errors.ts';
+
+/** A tensor of a file, converted to the numbers of JavaScript. */
+export interface FileTensor {
+  readonly dims: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** A safetensors file: its tensors by name, and what its `__metadata__` says. */
+export interface TensorFile {
+  readonly tensors: ReadonlyMap<string, FileTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+// As the safetensors library limits it.
+const MAX_HEADER_BYTES = 100_000_000;
+const MAX_RANK = 64;
+
+/** How elements are read, by dtype: their bytes, and one of them. */
+const elementTypes: Readonly<Record<string, { readonly bytes: number; read(view: DataView, at: number): number }>> = {
+  F64: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
+  F32: { bytes: 4, read: (view, at) => view.getFloat32(at, true) },
+  F16: { bytes: 2, read: (view, at) => halfOf(view.getUint16(at, true)) },
+  BF16: { bytes: 2, read: (view, at) => bfloatOf(view.getUint16(at, true)) },
+  I64: { bytes: 8, read: (view, at) => Number(view.getBigInt64(at, true)) },
+  I32: { bytes: 4, read: (view, at) => view.getInt32(at, true) },
+};
+
+/** Reads a safetensors file into float32, whatever its types. Nothing is allocated that the file does not hold. */
+export function readTensorFile(file: Uint8Array, where: string): TensorFile {
+  const fail = (expected: string, got: string): never => {
+    throw new RxgradError('invalidCheckpoint', { where, expected, got });
+  };
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  if (file.byteLength < 8) fail('a safetensors file', `${file.byteLength} bytes`);
+  const headerBytes = Number(view.getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES) fail(`a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `${headerBytes}`);
+  if (8 + headerBytes > file.byteLength)
+    fail(`a header of ${headerBytes} bytes`, `${file.byteLength - 8} bytes behind its length`);
+  const { __metadata__: metadata = {}, ...entries } = parsed(file.subarray(8, 8 + headerBytes), fail);
+  const begin = 8 + headerBytes;
+  const tensors = new Map<string, FileTensor>();
+  for (const [name, entry] of Object.entries(entries)) {
+    const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+    const type = elementTypes[String(dtype)];
+    if (!type) return fail(`"${name}" as ${Object.keys(elementTypes).join(', ')}`, String(dtype));
+    if (!isSizes(shape) || shape.length > MAX_RANK) return fail(`a shape for "${name}"`, String(shape));
+    const length = shape.reduce((product, size) => product * size, 1);
+    const [from = 0, to = 0] = isSizes(offsets) ? offsets : [];
+    if (!isSizes(offsets) || offsets.length !== 2 || to - from !== type.bytes * length || begin + to > file.byteLength) {
+      return fail(`${type.bytes * length} bytes of the file for "${name}" [${shape}]`, `data_offsets ${String(offsets)}`);
+    }
+    const data = new Float32Array(length);
+    for (let i = 0; i < length; i++) data[i] = type.read(view, begin + from + type.bytes * i);
+    tensors.set(name, { dims: shape, data });
+  }
+  return { tensors, metadata: metadata as Readonly<Record<string, string>> };
+}
+
+/** Writes float32 tensors as a file that any safetensors library reads. */
+export function writeTensorFile(
+  tensors: Iterable<readonly [string, FileTensor]>,
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
+  const all = [...tensors];
+  let end = 0;
+  const entries = all.map(([name, { dims, data }]) => {
+    const begin = end;
+    end += data.byteLength;
+    return [name, { dtype: 'F32', shape: dims, data_offsets: [begin, end] }] as const;
+  });
+  const json = Buffer.from(JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }));
+  // Spaces up to a multiple of 8, so that the data is aligned in files that are mapped.
+  const headerBytes = Math.ceil(json.byteLength / 8) * 8;
+  const file = Buffer.alloc(8 + headerBytes + end, ' ');
+  file.writeBigUInt64LE(BigInt(headerBytes), 0);
+  json.copy(file, 8);
+  let at = 8 + headerBytes;
+  for (const [, { data }] of all) {
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    at += data.byteLength;
+  }
+  return file;
+}
+
+function parsed(header: Uint8Array, fail: (expected: string, got: string) => never): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(header));
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  return fail('a safetensors header: a JSON object', 'something else');
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0);
+}
+
+/** IEEE 754 binary16: 1 bit of sign, 5 of exponent, 10 of fraction. */
+function halfOf(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
+}
+
+const word = new DataView(new ArrayBuffer(4));
+
+/** The upper half of a float32. */
+function bfloatOf(bits: number): number {
+  word.setUint32(0, bits * 65_536);
+  return word.getFloat32(0);
+}

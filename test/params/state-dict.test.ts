@@ -1,0 +1,273 @@
+import { readFileSync } from 'node:fs';
+import { epochBoundary, isRxgradError, metricReport, Parameters, type ScanOptions, type TrainingEvent } from 'rxgrad';
+import { from, Subject } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import { batch, bitsOf, model, type Scan, scans } from '../optimizers/batches.ts';
+
+// Epochs, a metric, a worker's sequence, and parameters that are left out: all that a scan has to remember.
+const before: TrainingEvent[] = [
+  batch(1, { worker: 'w', sequence: 4 }),
+  metricReport({ name: 'loss', value: 3 }),
+  epochBoundary(0),
+  batch(-2, { worker: 'w', sequence: 5 }, ['a', 'c']),
+  metricReport({ name: 'loss', value: 3 }),
+];
+const after: TrainingEvent[] = [
+  batch(9, { worker: 'w', sequence: 5 }),
+  epochBoundary(0),
+  epochBoundary(1),
+  batch(0.5, { worker: 'w', sequence: 6 }),
+  metricReport({ name: 'loss', value: 3 }),
+  epochBoundary(2),
+  batch(3),
+  batch(-1, {}, ['b']),
+];
+
+const plateau = { type: 'ReduceLROnPlateau', baseLr: 0.1, patience: 0, factor: 0.5 } as const;
+const step = { type: 'StepLR', baseLr: 0.05, stepSize: 1, gamma: 0.7 } as const;
+const settings: [string, ScanOptions][] = [
+  ['a rate that follows a metric', { lr: plateau }],
+  [
+    'groups',
+    {
+      lr: 0.1,
+      groups: [
+        { params: 'b', lr: step },
+        { params: 'c', frozen: true },
+      ],
+    },
+  ],
+  ['ticks with every step', { lr: step, tickOn: 'step' }],
+];
+
+function run(params: Parameters, scan: Scan, options: ScanOptions, events: readonly TrainingEvent[]) {
+  const seen: object[] = [];
+  from(events)
+    .pipe(scan(params, options))
+    .subscribe(({ version, step, epoch, lr }) => seen.push({ version, step, epoch, lr }));
+  return seen;
+}
+
+describe.each(scans)('%s', (_, scan) => {
+  it.each(settings)('goes on from a state dict with the same bits: %s', (_, options) => {
+    const whole = model();
+    const facts = run(whole, scan, options, [...before, ...after]);
+
+    const first = model();
+    const firstFacts = run(first, scan, options, before);
+    const second = Parameters.create({ a: { dims: [2, 3] }, b: { dims: [3] }, c: { dims: [] } });
+    second.loadStateDict(first.stateDict());
+    expect(bitsOf(second)).toEqual(bitsOf(first));
+    expect(second.stateDict()).toEqual(first.stateDict());
+    expect([...firstFacts, ...run(second, scan, options, after)]).toEqual(facts);
+    expect(bitsOf(second)).toEqual(bitsOf(whole));
+    expect(second.stateDict()).toEqual(whole.stateDict());
+  });
+});
+
+const momentum = scans.find(([name]) => name === 'Momentum {}')![1];
+const adam = scans.find(([name]) => name === 'Adam {}')![1];
+
+describe('a state dict', () => {
+  it('can be asked for in the middle of a run, where an update arrives', () => {
+    const params = model();
+    let middle: Uint8Array | undefined;
+    from([batch(1), batch(2), batch(3)])
+      .pipe(momentum(params))
+      .subscribe(({ version }) => {
+        if (version === 2) middle = params.stateDict();
+      });
+    const resumed = model();
+    resumed.loadStateDict(middle!);
+    from([batch(3)])
+      .pipe(momentum(resumed))
+      .subscribe();
+    expect(bitsOf(resumed)).toEqual(bitsOf(params));
+    expect(resumed.version).toBe(3);
+  });
+
+  it('is taken up by one subscription; the next starts afresh, as ever', () => {
+    const saved = model();
+    from([batch(1)])
+      .pipe(momentum(saved))
+      .subscribe();
+    const params = model();
+    params.loadStateDict(saved.stateDict());
+    const fresh = model();
+    fresh.load(Object.fromEntries([...saved].map(({ name, data }) => [name, data])));
+    from([]).pipe(momentum(params)).subscribe();
+    for (const each of [params, fresh])
+      from([batch(1)])
+        .pipe(momentum(each))
+        .subscribe();
+    expect(bitsOf(params)).toEqual(bitsOf(fresh));
+  });
+
+  it('names tensors as torch does', () => {
+    const params = model();
+    from([batch(1)])
+      .pipe(adam(params))
+      .subscribe();
+    const file = Buffer.from(params.stateDict());
+    const header = JSON.parse(file.toString('utf8', 8, 8 + Number(file.readBigUInt64LE(0))));
+    expect(Object.keys(header).toSorted()).toEqual(
+      [
+        '__metadata__',
+        'a',
+        'b',
+        'c',
+        ...['a', 'b', 'c'].flatMap((p) => [`state.${p}.exp_avg`, `state.${p}.exp_avg_sq`]),
+      ].toSorted(),
+    );
+    expect(header['state.a.exp_avg']).toMatchObject({ dtype: 'F32', shape: [2, 3] });
+  });
+});
+
+const fixture = (name: string): string => new URL(`fixtures/${name}.safetensors`, import.meta.url).pathname;
+
+describe('checkpoints of others', () => {
+  // Three steps of torch.optim.Adam over `model()` with the gradients of `batch(1)`, `batch(-2)`, `batch(0.5)` at a rate of 0.1,
+  // saved by safetensors.torch.save_file as state.<name>.<key>; expected: its weights after one more with `batch(3)`.
+  it('torch: weights and the state of Adam, which goes on as torch would', () => {
+    const params = model();
+    params.loadStateDict(fixture('torch-adam'));
+    from([batch(3)])
+      .pipe(adam(params, { lr: 0.1 }))
+      .subscribe();
+    const expected = {
+      a: [0.910869479, -2.0891304, 2.9108696, -4.08913088, 4.91086912, -6.08913088],
+      b: [0.41086942, -0.089130566, -0.58913058],
+      c: [6.91086912],
+    };
+    for (const [name, values] of Object.entries(expected)) {
+      for (const [i, value] of values.entries()) expect(params.get(name).data[i]).toBeCloseTo(value, 5);
+    }
+  });
+
+  // a in F16, b in BF16, c in F64; the velocity as velocity.a, optimizer.b.velocity and c.trace.
+  it('any float type, and velocity by any of its names', () => {
+    const params = model();
+    params.loadStateDict(fixture('mixed-types'));
+    const start = Object.fromEntries([...params].map(({ name, data }) => [name, [...data]]));
+    expect(start).toEqual({
+      a: [0.9501953125, -2.048828125, 2.951171875, -4.05078125, 4.94921875, -6.05078125],
+      b: [0.451171875, -0.0498046875, -0.55078125],
+      c: [Math.fround(6.950279235839844)],
+    });
+    from([batch(0)])
+      .pipe(momentum(params, { lr: 1 }))
+      .subscribe();
+    // Its velocity was 0.049 times 1, 2, … with a minus.
+    for (const { name, data } of params) {
+      for (const [i, value] of data.entries()) expect(value).toBeCloseTo(start[name]![i]! + 0.9 * 0.049 * (i + 1), 5);
+    }
+  });
+});
+
+describe('what does not fit', () => {
+  const saved = (specs: Record<string, { dims: number[] }>): Uint8Array => Parameters.create(specs).stateDict();
+
+  it('is said of every parameter, and changes nothing', () => {
+    const params = model();
+    const bits = bitsOf(params);
+    const other = saved({ a: { dims: [3, 2] }, d: { dims: [1] }, c: { dims: [] } });
+    expect(() => params.loadStateDict(other)).toThrow(
+      expect.objectContaining({
+        code: 'RXGRAD_PARAMETERS_DIFFER',
+        message: expect.stringMatching(/"a" has dims \[2,3\], got \[3,2\]; "d" is no parameter.*; "b" \[3\] is missing/),
+      }),
+    );
+    expect(bitsOf(params)).toEqual(bits);
+    params.loadStateDict(other, { strict: false });
+    expect(params.get('c').data[0]).toBe(0);
+    expect(bitsOf(params).slice(0, 9)).toEqual(bits.slice(0, 9));
+  });
+
+  it('fails a scan by another rule before its first step, by name', () => {
+    const source = model();
+    from([batch(1)])
+      .pipe(momentum(source))
+      .subscribe();
+    const params = model();
+    params.loadStateDict(source.stateDict());
+    let error: unknown;
+    from([batch(1)])
+      .pipe(adam(params))
+      .subscribe({ error: (reason) => (error = reason) });
+    expect(error).toMatchObject({
+      code: 'RXGRAD_PARAMETERS_DIFFER',
+      message: expect.stringContaining('the state is of Momentum, the scan of Adam'),
+    });
+    expect(bitsOf(params)).toEqual(bitsOf(source));
+    from([batch(1)])
+      .pipe(adam(params))
+      .subscribe();
+    expect(params.version).toBe(2);
+  });
+
+  it('fails a scan whose state is not all there', () => {
+    const params = model();
+    params.loadStateDict(fixture('mixed-types'));
+    let error: unknown;
+    from([batch(1)])
+      .pipe(adam(params))
+      .subscribe({ error: (reason) => (error = reason) });
+    expect(isRxgradError(error) && error.message).toContain('"a.exp_avg_sq" [2,3], which is missing');
+    expect(isRxgradError(error) && error.message).toContain('"b.momentum_buffer" is no state of Adam');
+  });
+
+  it('is refused while a scan is under way', () => {
+    const params = model();
+    const events$ = new Subject<TrainingEvent>();
+    const subscription = events$.pipe(momentum(params)).subscribe();
+    expect(() => params.loadStateDict(model().stateDict())).toThrow(
+      expect.objectContaining({ code: 'RXGRAD_PARAMETERS_IN_USE' }),
+    );
+    subscription.unsubscribe();
+    params.loadStateDict(model().stateDict());
+  });
+
+  it('is said of files that are damaged, wherever they are cut or changed', () => {
+    const source = model();
+    from([batch(1)])
+      .pipe(adam(source))
+      .subscribe();
+    const file = Buffer.from(source.stateDict());
+    for (let length = 0; length < file.byteLength; length += 7) {
+      expect(() => model().loadStateDict(file.subarray(0, length))).toThrow(
+        expect.objectContaining({ code: expect.stringMatching(/^RXGRAD_/) }),
+      );
+    }
+    const headerBytes = Number(file.readBigUInt64LE(0));
+    for (let at = 0; at < 8 + headerBytes; at++) {
+      const changed = Buffer.from(file);
+      changed[at] = changed[at]! ^ 0x15;
+      try {
+        const params = model();
+        params.loadStateDict(changed);
+        from([batch(1)])
+          .pipe(adam(params))
+          .subscribe({ error: () => {} });
+      } catch (error) {
+        expect(isRxgradError(error), String(error)).toBe(true);
+      }
+    }
+  });
+
+  it.each([
+    ['a header that is longer than any', 2n ** 62n],
+    ['a header of a gigabyte', 10n ** 9n],
+  ])('%s is refused before anything is allocated', (_, length) => {
+    const file = Buffer.alloc(64);
+    file.writeBigUInt64LE(length, 0);
+    expect(() => model().loadStateDict(file)).toThrow(/header of at most 100000000 bytes/);
+  });
+});
+
+it('reads a path as it reads bytes', () => {
+  const [fromPath, fromBytes] = [model(), model()];
+  fromPath.loadStateDict(fixture('torch-adam'));
+  fromBytes.loadStateDict(readFileSync(fixture('torch-adam')));
+  expect(bitsOf(fromPath)).toEqual(bitsOf(fromBytes));
+  expect(() => model().loadStateDict('nowhere.safetensors')).toThrow(/nowhere.safetensors/);
+});
