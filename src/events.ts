@@ -32,6 +32,8 @@ export interface GradientFacts {
   readonly loss?: number | undefined;
   /** W3C trace context. */
   readonly traceparent?: string | undefined;
+  /** The facts of each batch that this one was merged from. */
+  readonly members?: readonly GradientFacts[] | undefined;
 }
 
 /** A batch as it came; what stages add to it is kept beside it. */

@@ -178,7 +178,7 @@ function addUpRows({ kernels, bytes }: Arena, values: number, width: number, num
     const from = values + i * stride;
     const place = places.get(number);
     if (place !== undefined) {
-      kernels.addDecay(values + place * stride, from, width, 1);
+      kernels.addScaled(values + place * stride, from, width, 1);
       return;
     }
     const next = places.size;

@@ -67,7 +67,7 @@ export function runOperation(
         const weights = decay === 0 ? null : weightsAt(tensor, index);
         const taken = rows?.[index];
         const length = taken ? taken.count * widthOf(tensor) : tensor.length;
-        if (weights !== null) kernels.addDecay(gradients + tensor.at, weights, length, decay);
+        if (weights !== null) kernels.addScaled(gradients + tensor.at, weights, length, decay);
       });
       return false;
   }
@@ -121,7 +121,7 @@ export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pendi
  * is going to reject keeps what it is rejected for: one that is not finite stays as it came, and decay leaves out tensors
  * that do not fit the parameters.
  */
-function inWorkspace<T>(
+export function inWorkspace<T>(
   layout: TensorLayout,
   payload: Uint8Array,
   pending: Pending | null,
@@ -148,7 +148,7 @@ function inWorkspace<T>(
 }
 
 /** The row numbers of a tensor that was taken in at `gradients`: a view, or null where it is dense. */
-function rowNumbers(
+export function rowNumbers(
   { memory }: Arena,
   gradients: number,
   { rowsAt }: PlacedTensor,

@@ -47,8 +47,10 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   events: ['pack', 'pending', 'payload', 'errors'],
   schedules: ['errors', 'options'],
   observe: ['events', 'errors', 'optimizers'],
-  stages: ['events', 'pending', 'setting', 'options', 'errors', 'observe'],
+  once: ['events', 'errors'],
+  stages: ['once', 'pack', 'payload', 'kernels', 'events', 'pending', 'setting', 'options', 'errors', 'observe'],
   optimizers: [
+    'once',
     'stages',
     'schedules',
     'params',

@@ -7,6 +7,7 @@ it('exports these names and no others', () => {
     'HotSwapSession',
     'Parameters',
     'WeightsReader',
+    'accumulate',
     'acknowledge',
     'adaBelief',
     'adadelta',

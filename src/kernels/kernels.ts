@@ -8,7 +8,7 @@ export interface Kernels {
   sumOfSquares(g: number, length: number): number;
   scale(g: number, length: number, factor: number): void;
   clip(g: number, length: number, limit: number): void;
-  addDecay(g: number, w: number, length: number, decay: number): void;
+  addScaled(y: number, x: number, length: number, factor: number): void;
   decodeF16(from: number, to: number, length: number): void;
   decodeBF16(from: number, to: number, length: number): void;
   decodeI8(from: number, to: number, length: number, scale: number): void;

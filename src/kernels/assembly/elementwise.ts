@@ -25,15 +25,15 @@ export function clip(g: usize, length: i32, limit: f32): void {
 }
 
 @inline
-function addDecayAt(g: usize, w: usize, decay: v128, single: bool): void {
-  storeLanes(g, f32x4.add(loadLanes(g, single), f32x4.mul(decay, loadLanes(w, single))), single);
+function addScaledAt(y: usize, x: usize, factor: v128, single: bool): void {
+  storeLanes(y, f32x4.add(loadLanes(y, single), f32x4.mul(factor, loadLanes(x, single))), single);
 }
 
-/** g ← g + decay · w */
-export function addDecay(g: usize, w: usize, length: i32, decay: f32): void {
-  const d = f32x4.splat(decay);
-  const vectors = wholeVectorsEnd(g, length);
-  const last = end(g, length);
-  for (; g < vectors; g += 16, w += 16) addDecayAt(g, w, d, false);
-  for (; g < last; g += 4, w += 4) addDecayAt(g, w, d, true);
+/** y ← y + a · x: for decay, rows that are added up, and batches that are accumulated. */
+export function addScaled(y: usize, x: usize, length: i32, a: f32): void {
+  const factor = f32x4.splat(a);
+  const vectors = wholeVectorsEnd(y, length);
+  const last = end(y, length);
+  for (; y < vectors; y += 16, x += 16) addScaledAt(y, x, factor, false);
+  for (; y < last; y += 4, x += 4) addScaledAt(y, x, factor, true);
 }

@@ -1,6 +1,6 @@
 export { adafactorFactored } from './adafactor';
 export { decodeBF16, decodeF16, decodeI8, decodeI64, isRising } from './decode';
-export { addDecay, clip, scale } from './elementwise';
+export { addScaled, clip, scale } from './elementwise';
 export { squares, sumOfSquares } from './reduce';
 export { sm3 } from './sm3';
 // Emitted by the build from the rules' own definitions.

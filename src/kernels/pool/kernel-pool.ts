@@ -63,7 +63,10 @@ export class KernelPool {
 
   /** Ends the threads. Nothing may be running. */
   async close(): Promise<void> {
-    const ended = this.#workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+    const ended = this.#workers.map((worker) => {
+      worker.ref();
+      return new Promise((resolve) => worker.once('exit', resolve));
+    });
     this.#queue.close();
     await Promise.all(ended);
     this.#queue.release(this.#arena);

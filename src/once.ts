@@ -1,5 +1,5 @@
-import { type RejectionReason, RxgradError } from '../errors.ts';
-import { type EpochBoundary, type GradientBatch, type GradientFacts, placeOf } from '../events.ts';
+import { type RejectionReason, RxgradError } from './errors.ts';
+import { type EpochBoundary, type GradientBatch, type GradientFacts, placeOf } from './events.ts';
 
 /** What was seen, as plain data. */
 export interface OnceState {
@@ -12,17 +12,21 @@ export class Once {
   readonly #sequences = new Map<string, number>();
   #epoch = -1;
 
-  /** Why a batch is not new, or null. */
-  refuse({ facts: { worker, sequence }, delivery }: GradientBatch): RxgradError<RejectionReason> | null {
-    if (worker === undefined || sequence === undefined) return null;
-    const last = this.#sequences.get(worker);
-    if (last === undefined || sequence > last) return null;
-    return new RxgradError('duplicate', { where: placeOf(delivery), worker, expected: last, got: sequence });
+  /** Why a batch is not new, or null. One that was merged is not when any of its parts is not. */
+  refuse({ facts, delivery }: GradientBatch): RxgradError<RejectionReason> | null {
+    for (const { worker, sequence } of facts.members ?? [facts]) {
+      const last = worker === undefined ? undefined : this.#sequences.get(worker);
+      if (last === undefined || sequence === undefined || sequence > last) continue;
+      return new RxgradError('duplicate', { where: placeOf(delivery), worker: worker!, expected: last, got: sequence });
+    }
+    return null;
   }
 
   /** Notes a batch that was applied. One that was rejected may come again. */
-  applied({ worker, sequence }: GradientFacts): void {
-    if (worker !== undefined && sequence !== undefined) this.#sequences.set(worker, sequence);
+  applied(facts: GradientFacts): void {
+    for (const { worker, sequence } of facts.members ?? [facts]) {
+      if (worker !== undefined && sequence !== undefined) this.#sequences.set(worker, sequence);
+    }
   }
 
   /** Notes an epoch, or tells why it does not count. */

@@ -1,0 +1,96 @@
+import { concat, concatMap, defer, finalize, type OperatorFunction } from 'rxjs';
+import { acknowledge, type Delivery, GradientBatch, type GradientFacts, rejection, type TrainingEvent } from '../events.ts';
+import { Once } from '../once.ts';
+import { count, parseOptions } from '../options.ts';
+import { Accumulator } from './accumulator.ts';
+
+/**
+ * Merges every `k` gradient batches into one: their mean, weighted by batch size (1 where a batch has none), for each parameter
+ * over the batches that carry it. What stages asked for before is done to each first. An epoch's end and the end of the stream
+ * merge what has come. Other events wait for the merged batch that they fell into; batches that cannot be used (duplicates,
+ * values that are not finite, other shapes) become rejections.
+ *
+ * A merged batch is acknowledged as all of its parts; so a source must hand out more than `k` events at a time (`maxInFlight`).
+ *
+ * Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour" (2017); optax.MultiSteps.
+ */
+export function accumulate(k: number): OperatorFunction<TrainingEvent, TrainingEvent> {
+  const size = parseOptions(count, k, 'accumulate');
+  return (events$) =>
+    defer(() => {
+      const merging = new Merging(size);
+      return concat(
+        events$.pipe(concatMap((event) => merging.take(event))),
+        defer(() => merging.flush()),
+      ).pipe(finalize(() => merging.dispose()));
+    });
+}
+
+/** One subscription's batches that wait to be merged, and what came between them. */
+class Merging {
+  readonly #size: number;
+  readonly #once = new Once();
+  readonly #accumulator = new Accumulator();
+  #parts: GradientBatch[] = [];
+  #held: TrainingEvent[] = [];
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  /** Takes an event in, and returns what is to be passed on. */
+  take(event: TrainingEvent): TrainingEvent[] {
+    if (!(event instanceof GradientBatch)) {
+      if (event.kind === 'epoch') return [...this.flush(), event];
+      return this.#holdOrPass(event);
+    }
+    const error = this.#once.refuse(event) ?? (this.#size === 1 ? null : this.#accumulator.add(event));
+    if (error) return this.#holdOrPass(rejection(error, event.delivery, event.facts));
+    this.#once.applied(event.facts);
+    this.#parts.push(event);
+    return this.#parts.length === this.#size ? this.flush() : [];
+  }
+
+  /** Merges what has come, in the order in which it came. */
+  flush(): TrainingEvent[] {
+    const parts = this.#parts;
+    const held = this.#held;
+    this.#parts = [];
+    this.#held = [];
+    if (parts.length === 0) return held;
+    // One batch is its own mean, to the bit.
+    const merged = parts.length === 1 ? parts[0]! : this.#accumulator.mean(factsOf(parts), deliveryOf(parts));
+    this.#accumulator.clear();
+    return [merged, ...held];
+  }
+
+  dispose(): void {
+    this.#accumulator.clear();
+  }
+
+  /** Who acknowledges an event acknowledges all before it: it must not pass batches that are not applied yet. */
+  #holdOrPass(event: TrainingEvent): TrainingEvent[] {
+    if (this.#parts.length === 0) return [event];
+    this.#held.push(event);
+    return [];
+  }
+}
+
+function factsOf(parts: readonly GradientBatch[]): GradientFacts {
+  const facts = parts.map((part) => part.facts);
+  const weighed = facts.filter(({ loss }) => loss !== undefined).map(({ loss, batchSize = 1 }) => ({ loss: loss!, batchSize }));
+  const examples = weighed.reduce((sum, { batchSize }) => sum + batchSize, 0);
+  const bases = facts.flatMap(({ base }) => (base === undefined ? [] : [base]));
+  return {
+    base: bases.length === 0 ? undefined : Math.min(...bases),
+    batchSize: facts.reduce((sum, { batchSize = 1 }) => sum + batchSize, 0),
+    epoch: facts.at(-1)!.epoch,
+    loss: examples === 0 ? undefined : weighed.reduce((sum, { loss, batchSize }) => sum + loss * batchSize, 0) / examples,
+    members: facts,
+  };
+}
+
+function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {
+  const last = parts.findLast(({ delivery }) => delivery)?.delivery;
+  return last ? { position: last.position, source: { done: () => parts.forEach(acknowledge) } } : null;
+}

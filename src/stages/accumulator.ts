@@ -1,0 +1,113 @@
+import { type RejectionReason, RxgradError } from '../errors.ts';
+import { type Delivery, GradientBatch, type GradientFacts, placeOf } from '../events.ts';
+import type { Arena } from '../kernels/arena.ts';
+import { type GradientInput, pack } from '../pack.ts';
+import { type PlacedTensor, widthOf } from '../payload.ts';
+import { inWorkspace, rowNumbers } from '../pending.ts';
+
+/** Σ weight · gradient of one dense parameter, in an arena; and Σ weight. */
+interface Sum {
+  readonly dims: readonly number[] | null;
+  readonly arena: Arena;
+  readonly address: number;
+  readonly length: number;
+  weight: number;
+}
+
+/** The touched rows of one table, as they came, already weighted; and Σ weight. */
+interface Rows {
+  readonly width: number;
+  /** The dims of a row, where they are known. */
+  readonly tail: readonly number[] | null;
+  readonly parts: { readonly indices: Int32Array; readonly values: Float32Array }[];
+  weight: number;
+}
+
+/** Adds up gradient batches, each weighted by its size, and takes their mean: float32 in the order in which they came. */
+export class Accumulator {
+  readonly #sums = new Map<string, Sum>();
+  readonly #rows = new Map<string, Rows>();
+
+  /** Adds a batch, or tells why it cannot be; then nothing was added. */
+  add({ message: { layout, payload, facts, delivery }, pending }: GradientBatch): RxgradError<RejectionReason> | null {
+    const where = placeOf(delivery);
+    for (const tensor of layout.tensors) {
+      const problem = this.#misfit(tensor);
+      if (problem) return new RxgradError('wrongShape', { where, parameter: tensor.name, ...problem });
+    }
+    const { batchSize: weight = 1 } = facts;
+    return inWorkspace(layout, payload, pending, (arena, at, taken) => {
+      if (!Number.isFinite(taken.sumOfSquares)) {
+        const parameters = layout.tensors
+          .filter((tensor) => !Number.isFinite(arena.kernels.sumOfSquares(at + tensor.at, tensor.length)))
+          .map(({ name }) => `"${name}"`);
+        return new RxgradError('notFinite', { where, parameters: parameters.join(', ') });
+      }
+      layout.tensors.forEach((tensor, index) => {
+        const indices = rowNumbers(arena, at, tensor, taken, index);
+        if (indices) this.#addRows(arena, at + tensor.at, tensor, indices.slice(), weight);
+        else this.#addDense(arena, at + tensor.at, tensor, weight);
+      });
+      return null;
+    });
+  }
+
+  /** The mean of what was added, as a batch. */
+  mean(facts: GradientFacts, delivery: Delivery | null): GradientBatch {
+    const gradients: Record<string, GradientInput> = {};
+    for (const [name, { dims, arena, address, length, weight }] of this.#sums) {
+      arena.kernels.scale(address, length, 1 / weight);
+      const data = arena.floats(address, length).slice();
+      gradients[name] = dims ? { dims, data } : data;
+    }
+    for (const [name, rows] of this.#rows) gradients[name] = joined(rows);
+    const { layout, payload } = pack(gradients, () => null);
+    return new GradientBatch({ layout, payload, facts, delivery }, null);
+  }
+
+  /** Forgets what was added, and gives the memory back. */
+  clear(): void {
+    for (const { arena, address, length } of this.#sums.values()) arena.release(address, 4 * length);
+    this.#sums.clear();
+    this.#rows.clear();
+  }
+
+  #misfit(tensor: PlacedTensor): { expected: string; got: string } | null {
+    const sum = this.#sums.get(tensor.name);
+    const rows = this.#rows.get(tensor.name);
+    const got = `${tensor.rows ? 'rows of ' : ''}${tensor.rows ? widthOf(tensor) : (tensor.dims ?? tensor.length)}`;
+    if (sum && (tensor.rows || tensor.length !== sum.length)) return { expected: String(sum.dims ?? sum.length), got };
+    if (rows && (!tensor.rows || widthOf(tensor) !== rows.width)) return { expected: `rows of ${rows.width}`, got };
+    return null;
+  }
+
+  #addDense(arena: Arena, from: number, { name, dims, length }: PlacedTensor, weight: number): void {
+    let sum = this.#sums.get(name);
+    if (!sum) {
+      sum = { dims, arena, address: arena.allocate(4 * length), length, weight: 0 };
+      this.#sums.set(name, sum);
+    }
+    arena.kernels.addScaled(sum.address, from, length, weight);
+    sum.weight += weight;
+  }
+
+  #addRows(arena: Arena, from: number, tensor: PlacedTensor, indices: Int32Array, weight: number): void {
+    const width = widthOf(tensor);
+    arena.kernels.scale(from, indices.length * width, weight);
+    const rows = this.#rows.get(tensor.name) ?? { width, tail: tensor.dims?.slice(1) ?? null, parts: [], weight: 0 };
+    rows.parts.push({ indices, values: arena.floats(from, indices.length * width).slice() });
+    rows.weight += weight;
+    this.#rows.set(tensor.name, rows);
+  }
+}
+
+/** All rows one after the other, divided by the weights: who takes them in adds up those with the same number. */
+function joined({ width, tail, parts, weight }: Rows): GradientInput {
+  const indices = parts.flatMap((part) => [...part.indices]);
+  const values = new Float32Array(indices.length * width);
+  let at = 0;
+  for (const part of parts) {
+    for (const value of part.values) values[at++] = value / weight;
+  }
+  return tail ? { indices, values, dims: [indices.length, ...tail] } : { indices, values };
+}

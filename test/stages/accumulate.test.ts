@@ -1,0 +1,154 @@
+import {
+  accumulate,
+  clipByValue,
+  epochBoundary,
+  GradientBatch,
+  gradientBatch,
+  metricReport,
+  momentum,
+  Parameters,
+  sgd,
+  type TrainingEvent,
+} from 'rxgrad';
+import { concat, from, lastValueFrom, NEVER, of, throwError, toArray } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import { batch, bitsOf, model } from '../optimizers/batches.ts';
+
+const through = (k: number, ...events: TrainingEvent[]): Promise<TrainingEvent[]> =>
+  lastValueFrom(from(events).pipe(accumulate(k), toArray()));
+const gradientsOf = (event: TrainingEvent | undefined): Record<string, number[]> =>
+  Object.fromEntries(Object.entries((event as GradientBatch).gradients).map(([name, data]) => [name, [...data]]));
+const kinds = (events: readonly TrainingEvent[]): string[] => events.map(({ kind }) => kind);
+const w = (...values: number[]): { gradients: { w: Float32Array } } => ({ gradients: { w: Float32Array.from(values) } });
+
+/** A batch with a place in a log, which notes what is acknowledged. */
+function logged(event: GradientBatch, offset: number, done: number[]): GradientBatch {
+  const delivery = { position: { topic: 't', partition: 0, offset }, source: { done: () => done.push(offset) } };
+  return new GradientBatch({ ...event.message, delivery }, event.pending);
+}
+
+describe('accumulate', () => {
+  it('takes the mean, weighted by batch size', async () => {
+    const [merged] = await through(
+      3,
+      gradientBatch({ ...w(1, 10), batchSize: 2, loss: 4 }),
+      gradientBatch({ ...w(4, -20), batchSize: 1 }),
+      gradientBatch({ ...w(-2, 2), batchSize: 5, loss: 0.5 }),
+    );
+    expect(gradientsOf(merged)).toEqual({ w: [(2 + 4 - 10) / 8, (20 - 20 + 10) / 8] });
+    expect((merged as GradientBatch).facts).toMatchObject({ batchSize: 8, loss: (8 + 2.5) / 7 });
+  });
+
+  it('takes each parameter over the batches that carry it', async () => {
+    const [merged] = await through(2, batch(1), batch(3, {}, ['b']));
+    expect(gradientsOf(merged)).toEqual({ a: [1, 2, 3, 4, 5, 6], b: [2, 4, 6], c: [1] });
+  });
+
+  it('adds up touched rows, whichever batch they came in', async () => {
+    const rows = (indices: number[], values: number[], batchSize: number) =>
+      gradientBatch({ gradients: { t: { indices, values: Float32Array.from(values) } }, batchSize });
+    const [merged] = await through(2, rows([7, 2], [1, 2, 3, 4], 3), rows([2, 5], [8, 0, 4, 4], 1));
+    const { t } = (merged as GradientBatch).rows;
+    expect([...t!.indices]).toEqual([7, 2, 5]);
+    expect([...t!.values]).toEqual([3 / 4, 6 / 4, (9 + 8) / 4, 12 / 4, 1, 1]);
+  });
+
+  it('does what stages asked for to each batch first', async () => {
+    const merged = await lastValueFrom(
+      from([gradientBatch(w(9)), gradientBatch(w(-1))]).pipe(clipByValue(2), accumulate(2), toArray()),
+    );
+    expect(gradientsOf(merged[0])).toEqual({ w: [0.5] });
+  });
+
+  it.each([1, 2, 5])('of %i equal batches is one of them', (k) => {
+    const [once, often] = [model(), model()];
+    of(batch(0.3), batch(-0.7)).pipe(momentum(once)).subscribe();
+    const repeated = [0.3, -0.7].flatMap((value) => Array.from({ length: k }, () => batch(value, { batchSize: 4 })));
+    from(repeated).pipe(accumulate(k), momentum(often)).subscribe();
+    if (k === 1) expect(bitsOf(often)).toEqual(bitsOf(once));
+    for (const { name, data } of often) {
+      for (const [i, x] of data.entries()) expect(x).toBeCloseTo(once.get(name).data[i]!, 5);
+    }
+    expect(often.version).toBe(2);
+  });
+
+  it('passes a single batch on as it is', async () => {
+    const single = batch();
+    expect(await through(1, single)).toEqual([single]);
+    expect((await through(4, single))[0]).toBe(single);
+  });
+
+  it('merges what has come when an epoch or the stream ends', async () => {
+    const events = await through(3, batch(1), batch(3), epochBoundary(0), batch(5));
+    expect(kinds(events)).toEqual(['gradients', 'epoch', 'gradients']);
+    expect(gradientsOf(events[0]).c).toEqual([2]);
+    expect(gradientsOf(events[2]).c).toEqual([5]);
+    expect(kinds(await through(2, epochBoundary(0), metricReport({ name: 'loss', value: 1 })))).toEqual(['epoch', 'metric']);
+    expect(await through(2)).toEqual([]);
+  });
+
+  it('leaves out duplicates and batches that cannot be used, and says so', async () => {
+    const events = await through(
+      2,
+      batch(1, { worker: 'a', sequence: 1 }),
+      batch(9, { worker: 'a', sequence: 1 }),
+      batch(Number.NaN),
+      gradientBatch({ gradients: { a: new Float32Array(5) } }),
+      batch(3, { worker: 'a', sequence: 2 }),
+    );
+    expect(kinds(events)).toEqual(['gradients', 'rejection', 'rejection', 'rejection']);
+    expect(events.slice(1).map((event) => (event as { reason?: string }).reason)).toEqual([
+      'duplicate',
+      'notFinite',
+      'wrongShape',
+    ]);
+    expect(gradientsOf(events[0]).c).toEqual([2]);
+  });
+
+  it('holds other events back, so that none acknowledges a batch that is not applied', async () => {
+    const done: number[] = [];
+    const metric = { ...metricReport({ name: 'loss', value: 1 }), delivery: logged(batch(), 1, done).delivery };
+    const params = model();
+    const events = concat(from<TrainingEvent[]>([logged(batch(), 0, done), metric]), NEVER).pipe(accumulate(2), sgd(params));
+    const subscription = events.subscribe();
+    expect(done).toEqual([]);
+    subscription.unsubscribe();
+    expect(done).toEqual([]);
+    of<TrainingEvent>(logged(batch(), 0, done), metric, logged(batch(), 2, done))
+      .pipe(accumulate(2), sgd(params))
+      .subscribe();
+    expect(done).toEqual([0, 2, 1]);
+  });
+
+  it('lets the scan know every part, so that none counts twice', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const reasons: string[] = [];
+    const part = (sequence: number) => gradientBatch({ ...w(1), worker: 'a', sequence });
+    const merged: TrainingEvent[] = [];
+    of(part(1), part(2))
+      .pipe(accumulate(2))
+      .subscribe((event) => merged.push(event));
+    of(...merged, part(2), part(3))
+      .pipe(sgd(params, { lr: 1, rejections: { next: ({ reason }) => reasons.push(reason) } }))
+      .subscribe();
+    expect(reasons).toEqual(['duplicate']);
+    expect(params.get('w').data[0]).toBe(-2);
+  });
+
+  it('drops what was not merged when the stream fails', async () => {
+    const seen: TrainingEvent[] = [];
+    let failed: unknown;
+    concat(
+      of(batch(), batch(), batch()),
+      throwError(() => 'broken'),
+    )
+      .pipe(accumulate(2))
+      .subscribe({ next: (event) => seen.push(event), error: (error) => (failed = error) });
+    expect(failed).toBe('broken');
+    expect(kinds(seen)).toEqual(['gradients']);
+  });
+
+  it.each([0, 1.5, -1, Number.NaN, '3'])('refuses %j', (k) => {
+    expect(() => accumulate(k as number)).toThrow(/accumulate: expected/);
+  });
+});
