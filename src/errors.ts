@@ -7,6 +7,7 @@ const table = {
   unknownParameter: ['skip', 422, '{where}: expected parameters of the model ({expected}), got "{parameter}"'],
   wrongShape: ['skip', 422, '{where}: expected "{parameter}" with dims [{expected}], got [{got}]'],
   wrongType: ['skip', 422, '{where}: expected "{parameter}" as {expected}, got {got}'],
+  rowOutOfRange: ['skip', 422, '{where}: expected row numbers of "{parameter}" from 0 to {expected}, got {got}'],
   emptyBatch: ['skip', 422, '{where}: expected at least one tensor in a gradient batch, got none'],
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
   duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],

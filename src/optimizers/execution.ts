@@ -10,8 +10,11 @@ import type { Parameters } from '../params/parameters.ts';
  * it needs what they leave; so it is written once for both.
  */
 export interface Execution {
-  /** Notes a kernel over all of a call. It is done when the step goes on behind its next yield. */
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number): void;
+  /**
+   * Notes a kernel over all of a call: so many elements, or rows of a `width` (default 1). It is done when the step goes on
+   * behind its next yield.
+   */
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width?: number): void;
 }
 
 /** On the calling thread, at once. */
@@ -33,23 +36,32 @@ export class InPlace implements Execution {
   }
 }
 
-/** On threads of its own; the calling thread is free in between. */
+/** Elements that are done sooner than they are handed over, as where few rows of a large table are stepped. */
+const FEW = 2 ** 16;
+
+/** On threads of its own, but for little work; the calling thread is free in between. */
 export class OnPool implements Execution {
   readonly #pool: KernelPool;
+  // Elements of what was noted.
+  #noted = 0;
 
   constructor(arena: Arena, threads: number) {
     this.#pool = new KernelPool(arena, threads);
   }
 
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number): void {
-    this.#pool.add(kernel, call, length);
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1): void {
+    this.#pool.add(kernel, call, length, width);
+    this.#noted += length * width;
   }
 
   async finish<T>(step: Generator<void, T>): Promise<T> {
     for (;;) {
       const result = step.next();
       if (result.done) return result.value;
-      await Promise.all([this.#pool.run(), eventLoopTurn()]);
+      const few = this.#noted > 0 && this.#noted <= FEW;
+      this.#noted = 0;
+      if (few) this.#pool.runHere();
+      else await Promise.all([this.#pool.run(), eventLoopTurn()]);
     }
   }
 

@@ -20,11 +20,13 @@ import { radamKernel } from './radam.ts';
 import { rmspropKernels } from './rmsprop.ts';
 import { rpropKernel } from './rprop.ts';
 import { sgdKernel } from './sgd.ts';
+import { spreadKernel } from './spread.ts';
 import { yogiKernel } from './yogi.ts';
 
 /** Every kernel that the build makes a loop of. */
 export const kernels: readonly ElementKernel[] = [
   preparedKernel,
+  spreadKernel,
   copiedKernel,
   normsKernel,
   sgdKernel,

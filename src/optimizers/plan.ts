@@ -1,7 +1,7 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { ParameterPlace } from '../params/weights-reader.ts';
-import type { TensorLayout } from '../payload.ts';
+import type { TakenIn, TensorLayout, TensorSpec } from '../payload.ts';
 import { type Operation, operationsOf, type Pending } from '../pending.ts';
 
 /** One parameter's part of a step: `at` counts bytes from the start of the gradients. */
@@ -9,6 +9,8 @@ export interface Run {
   readonly index: number;
   readonly place: ParameterPlace;
   readonly at: number;
+  /** For touched rows: which tensor of the batch they are, where their numbers lie as `at` does, and their elements. */
+  readonly rows: { readonly tensor: number; readonly at: number; readonly width: number } | null;
 }
 
 /** What a batch of some layout means for some parameters: what to step, and what stays as it is. */
@@ -28,19 +30,25 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
   const indices = new Map(params.places.map((place, index) => [place.name, index]));
   const runs: Run[] = [];
   const frozen: Run[] = [];
-  for (const { name, dims, length, at, rows } of layout.tensors) {
+  for (const [tensor, { name, dims, length, at, rowsAt, rows }] of layout.tensors.entries()) {
     const index = indices.get(name);
     if (index === undefined) {
       return (where) => new RxgradError('unknownParameter', { where, parameter: name, expected: params.names.join(', ') });
     }
-    if (rows)
-      return (where) => new RxgradError('wrongType', { where, parameter: name, expected: 'dense gradients', got: 'rows' });
     const place = params.places[index]!;
+    if (rows) {
+      const got = misfit(layout.tensors[tensor]!, place);
+      const expected = place.dims.length === 0 ? 'no rows' : String(['rows', ...place.dims.slice(1)]);
+      if (got !== null) return (where) => new RxgradError('wrongShape', { where, parameter: name, expected, got });
+      const width = sizeOf(place.dims.slice(1));
+      (isFrozen(index) ? frozen : runs).push({ index, place, at, rows: { tensor, at: rowsAt, width } });
+      continue;
+    }
     if (length !== place.length || (dims !== null && !sameDims(dims, place.dims))) {
       const got = dims !== null && sameDims(dims, place.dims) ? `${length} values` : String(dims ?? length);
       return (where) => new RxgradError('wrongShape', { where, parameter: name, expected: String(place.dims), got });
     }
-    (isFrozen(index) ? frozen : runs).push({ index, place, at });
+    (isFrozen(index) ? frozen : runs).push({ index, place, at, rows: null });
   }
   const touched = new Set(runs.map(({ index }) => index));
   return {
@@ -48,6 +56,32 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
     frozen,
     untouched: params.places.map((place, index) => ({ index, place })).filter(({ index }) => !touched.has(index)),
   };
+}
+
+/** How the touched rows of a tensor do not fit a parameter, or null. No rows at all fit every table. */
+function misfit({ dims, length, rows }: TensorSpec, place: ParameterPlace): string | null {
+  const own = place.dims.slice(1);
+  const { count } = rows!;
+  const fits = place.dims.length > 0 && (count === 0 || (dims ? sameDims(dims.slice(1), own) : length === count * sizeOf(own)));
+  return fits ? null : String(dims ?? `${length} values in ${count} rows`);
+}
+
+/** Why the row numbers of a batch cannot be stepped, or null. */
+export function refuseRows({ runs, frozen }: Plan, { rows: taken }: TakenIn): Refusal | null {
+  if (!taken) return null;
+  for (const { place, rows } of [...runs, ...frozen]) {
+    if (!rows) continue;
+    const { least, largest } = taken[rows.tensor]!;
+    const last = place.dims[0]! - 1;
+    if (least >= 0 && largest <= last) continue;
+    const got = least < 0 ? least : largest;
+    return (where) => new RxgradError('rowOutOfRange', { where, parameter: place.name, expected: last, got });
+  }
+  return null;
+}
+
+function sizeOf(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
 }
 
 /** What comes before the rule for one parameter: clip(g · scale, ±limit) + decay · θ, the scale from the norm's limit. */

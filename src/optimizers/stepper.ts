@@ -1,5 +1,7 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
+import type { Call } from '../kernels/call.ts';
+import type { Kernel } from '../kernels/kernel.ts';
 import type { Side } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
@@ -11,9 +13,10 @@ import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
 import { Passes, type Ready } from './passes.ts';
-import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run } from './plan.ts';
+import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run, refuseRows } from './plan.ts';
 import { copiedKernel, preparedKernel } from './prepared.ts';
-import type { Rule } from './rule.ts';
+import { type Rule, stepsRows } from './rule.ts';
+import { Spread, spreadKernel } from './spread.ts';
 import { WeightsUpdate } from './weights-update.ts';
 
 const READER_TIMEOUT_MS = 10_000;
@@ -31,6 +34,8 @@ export class Stepper {
   readonly #state: OptimizerState;
   readonly #passes: Passes;
   readonly #gradients: Gradients;
+  readonly #spread: Spread;
+  readonly #stepsRows: boolean;
   #steps = 0;
 
   #layout: TensorLayout | null = null;
@@ -50,6 +55,8 @@ export class Stepper {
     this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
     this.#passes = new Passes(params, rule, weightDecay, this.#state);
     this.#gradients = new Gradients(params);
+    this.#spread = new Spread(params);
+    this.#stepsRows = stepsRows(rule);
   }
 
   get steps(): number {
@@ -71,6 +78,8 @@ export class Stepper {
       const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
       return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: parameters.join(', ') });
     }
+    const refusal = refuseRows(this.#plan, taken);
+    if (refusal) return refusal(placeOf(batch.delivery));
     this.#admitted = batch;
     this.#taken = taken;
     this.#admittedMs = performance.now() - start;
@@ -101,8 +110,10 @@ export class Stepper {
     let clipped = yield* this.#before(batch);
     const norm = Math.sqrt(this.#taken.sumOfSquares);
     const normNow = this.#prologue.before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
-    clipped = this.#begin(side, normNow, lrs) || clipped;
+    yield* this.#catchUp(side);
+    clipped = (yield* this.#begin(side, normNow, lrs)) || clipped;
     yield* this.#runPasses();
+    this.#noteDifferences(side);
     leftRight.commit(side, base + 1);
     this.#steps += 1;
 
@@ -142,16 +153,47 @@ export class Stepper {
     this.#state.dispose();
     this.#passes.dispose();
     this.#gradients.dispose();
+    this.#spread.dispose();
+  }
+
+  /** Brings what the step does not write whole up to date, where it writes the other side. */
+  *#catchUp(side: Side): Generator<void, void> {
+    const { weights, leftRight, differences } = this.#params;
+    const from = weights[leftRight.latest];
+    const to = weights[side];
+    if (from === to) return;
+    const { runs, untouched } = this.#plan as Plan;
+    let noted = false;
+    for (const { index, place } of [...untouched, ...runs.filter((run) => this.#byRows(run))]) {
+      const { whole, address, count } = differences.of(index);
+      const call = this.#passes.callOf(index);
+      call.setWeights(from + place.offset, to + place.offset);
+      if (whole) this.#execution.add(copiedKernel, call.address, place.length);
+      else if (count > 0) this.#addRows(copiedKernel, call, address, count, place.length / place.dims[0]!);
+      noted ||= whole || count > 0;
+    }
+    if (noted) yield;
+  }
+
+  #noteDifferences(side: Side): void {
+    const { leftRight, differences } = this.#params;
+    if (side !== leftRight.latest) differences.clear();
+    for (const run of (this.#plan as Plan).runs) {
+      if (this.#byRows(run)) differences.addRows(run.index, this.#gradients.address + run.rows!.at, this.#countOf(run));
+      else differences.add(run.index);
+    }
   }
 
   /** Prepares every call of the step: addresses, and the fused end of the prologue. Tells whether the norm was clipped. */
-  #begin(side: Side, norm: number, lrs: readonly number[]): boolean {
+  *#begin(side: Side, norm: number, lrs: readonly number[]): Generator<void, boolean> {
     const { weights, leftRight } = this.#params;
     const from = weights[leftRight.latest];
     const to = weights[side];
-    const { runs, untouched } = this.#plan as Plan;
+    const { runs } = this.#plan as Plan;
+    const spread: [Run, number][] = [];
     let clipped = false;
-    for (const { index, place, at } of runs) {
+    for (const run of runs) {
+      const { index, place, at } = run;
       const { maxNorm, limit, decay } = this.#prologue.of(place.name);
       const scale = clipFactor(norm, maxNorm);
       clipped ||= scale !== 1;
@@ -159,16 +201,44 @@ export class Stepper {
       call.setPrologue(scale, limit, decay);
       call.setGradient(this.#gradients.address + at);
       call.setWeights(from + place.offset, to + place.offset);
+      if (run.rows && !this.#stepsRows) {
+        const zeros = this.#spread.zeros(index);
+        call.setWeights(from + place.offset, zeros);
+        this.#note(spreadKernel, run);
+        spread.push([run, zeros]);
+      }
       this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
     }
-    if (from !== to) {
-      for (const { index, place } of untouched) {
-        const call = this.#passes.callOf(index);
-        call.setWeights(from + place.offset, to + place.offset);
-        this.#execution.add(copiedKernel, call.address, place.length);
-      }
+    if (spread.length > 0) yield;
+    for (const [{ index, place }, gradients] of spread) {
+      const call = this.#passes.callOf(index);
+      call.setPrologue(1, Number.POSITIVE_INFINITY, 0);
+      call.setGradient(gradients);
+      call.setWeights(from + place.offset, to + place.offset);
     }
     return clipped;
+  }
+
+  /** Whether a run touches some rows only. */
+  #byRows({ rows }: Run): boolean {
+    return rows !== null && this.#stepsRows;
+  }
+
+  #countOf({ rows }: Run): number {
+    return this.#taken.rows![rows!.tensor]!.count;
+  }
+
+  /** Notes a kernel over the gradients of a run: all elements, or the rows that are there. */
+  #note(kernel: Kernel, run: Run): void {
+    const { index, place, rows } = run;
+    const call = this.#passes.callOf(index);
+    if (!rows) this.#execution.add(kernel, call.address, place.length);
+    else this.#addRows(kernel, call, this.#gradients.address + rows.at, this.#countOf(run), rows.width);
+  }
+
+  #addRows({ name }: Kernel, call: Call, rows: number, count: number, width: number): void {
+    call.setRows(rows, width);
+    this.#execution.add({ name: `${name}Rows`, byElement: true }, call.address, count, width);
   }
 
   /** Runs the rule's passes, each over all parameters. */
@@ -179,7 +249,8 @@ export class Stepper {
       for (const run of runs) {
         const ready: Ready | null = this.#passes.prepare(run.index, number);
         if (!ready) continue;
-        this.#execution.add(ready.kernel, ready.call.address, run.place.length);
+        if (this.#byRows(run)) this.#note(ready.kernel, run);
+        else this.#execution.add(ready.kernel, ready.call.address, run.place.length);
         due.push(run);
       }
       yield;
@@ -208,7 +279,8 @@ export class Stepper {
     const { weights, leftRight } = this.#params;
     const from = weights[leftRight.latest];
     let clipped = false;
-    for (const { index, place, at } of [...runs, ...frozen]) {
+    for (const run of [...runs, ...frozen]) {
+      const { index, place, at } = run;
       const call = this.#passes.callOf(index);
       call.setGradient(this.#gradients.address + at);
       call.setWeights(from + place.offset, from + place.offset);
@@ -218,7 +290,7 @@ export class Stepper {
       else decay = operation.decay.of(place.name);
       call.setPrologue(scale, limit, decay);
       clipped ||= scale !== 1;
-      this.#execution.add(preparedKernel, call.address, place.length);
+      this.#note(preparedKernel, run);
     }
     return clipped;
   }

@@ -4,6 +4,7 @@ import { RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
+import { Differences } from './differences.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
 import { type KeptState, readStateDict, writeStateDict } from './state-dict.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
@@ -60,6 +61,8 @@ export class Parameters implements Iterable<Parameter> {
   readonly leftRight: LeftRight;
   /** Addresses of the two weight buffers. */
   readonly weights: readonly [number, number];
+  /** What the side without the newest weights lacks. Who writes weights keeps it. */
+  readonly differences: Differences;
   readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
@@ -88,6 +91,7 @@ export class Parameters implements Iterable<Parameter> {
       const { data } = specs[name]!;
       if (data) this.#sides[0][name]!.set(data);
     }
+    this.differences = new Differences(this.arena, places);
     this.leftRight.commit(0, version);
     this.#byName = new Map(places.map((place) => [place.name, this.#parameter(place)]));
   }
@@ -135,8 +139,9 @@ export class Parameters implements Iterable<Parameter> {
     const { leftRight } = this;
     const side = leftRight.target;
     leftRight.waitUntilFree(side, READER_TIMEOUT_MS);
-    this.copyLatestTo(side);
+    this.#copyLatestTo(side);
     for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
+    for (const [index, { name }] of this.places.entries()) if (Object.hasOwn(values, name)) this.differences.add(index);
     leftRight.commit(side, options.version ?? this.version + 1);
     leftRight.swap();
   }
@@ -203,20 +208,17 @@ export class Parameters implements Iterable<Parameter> {
     this.#scanning = false;
   }
 
-  /** Copies the newest weights to a side, where it is the other one; of the places given, or all. */
-  copyLatestTo(side: Side, places?: readonly ParameterPlace[]): void {
-    const { latest } = this.leftRight;
-    if (side === latest) return;
-    const { bytes } = this.arena;
-    const from = this.weights[latest];
-    const to = this.weights[side];
-    if (!places) copyBytes(bytes, bytes, to, from, from + this.byteLength);
-    else for (const { offset, length } of places) copyBytes(bytes, bytes, to + offset, from + offset, from + offset + 4 * length);
-  }
-
   /** Views of a buffer that is laid out as the weights are. */
   viewsOf(address: number): Weights {
     return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
+  }
+
+  #copyLatestTo(side: Side): void {
+    const { latest } = this.leftRight;
+    if (side === latest) return;
+    const { bytes } = this.arena;
+    copyBytes(bytes, bytes, this.weights[side], this.weights[latest], this.weights[latest] + this.byteLength);
+    this.differences.clear();
   }
 
   #forget(): void {

@@ -36,10 +36,10 @@ export class KernelPool {
     this.#failed.catch(() => {});
   }
 
-  /** Notes a kernel over a whole call, for the next {@link run}. */
-  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number): void {
+  /** Notes a kernel over a whole call (elements, or rows of a width), for the next {@link run}. */
+  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1): void {
     const kernel = this.#arena.kernels.indexOf(name);
-    const chunk = byElement ? CHUNK : Math.max(1, length);
+    const chunk = Math.max(1, byElement ? Math.floor(CHUNK / Math.max(1, width)) : length);
     for (let begin = 0; begin < length; begin += chunk) {
       this.#jobs.push({ kernel, call, begin, end: Math.min(length, begin + chunk) });
     }
@@ -59,6 +59,12 @@ export class KernelPool {
     } finally {
       for (const worker of this.#workers) worker.unref();
     }
+  }
+
+  /** As {@link run}, on this thread, at once. */
+  runHere(): void {
+    for (const { kernel, call, begin, end } of this.#jobs) this.#arena.kernels.loops[kernel]!.run(call, begin, end);
+    this.#jobs = [];
   }
 
   /** Ends the threads. Nothing may be running. */
