@@ -109,12 +109,12 @@ describe('accumulate', () => {
     const done: number[] = [];
     const metric = { ...metricReport({ name: 'loss', value: 1 }), delivery: logged(batch(), 1, done).delivery };
     const params = model();
-    const events = concat(from<TrainingEvent[]>([logged(batch(), 0, done), metric]), NEVER).pipe(accumulate(2), sgd(params));
+    const events = concat(of<TrainingEvent[]>(logged(batch(), 0, done), metric), NEVER).pipe(accumulate(2), sgd(params));
     const subscription = events.subscribe();
     expect(done).toEqual([]);
     subscription.unsubscribe();
     expect(done).toEqual([]);
-    of<TrainingEvent>(logged(batch(), 0, done), metric, logged(batch(), 2, done))
+    of<TrainingEvent[]>(logged(batch(), 0, done), metric, logged(batch(), 2, done))
       .pipe(accumulate(2), sgd(params))
       .subscribe();
     expect(done).toEqual([0, 2, 1]);
