@@ -6,12 +6,6 @@ import type { OptimizerState } from './optimizer-state.ts';
 import type { Pass, Rule, StepFacts } from './rule.ts';
 import { Shapes } from './shapes.ts';
 
-/** A kernel that is ready to be run over what a call describes. */
-export interface Ready {
-  readonly kernel: Kernel;
-  readonly call: Call;
-}
-
 /** A rule's passes over each parameter, as calls that any thread can run: prepares them, and adds up the sums they leave. */
 export class Passes {
   readonly #params: Parameters;
@@ -66,8 +60,8 @@ export class Passes {
     this.#facts[index] = { lr, count, weightDecay: this.#weightDecay.of(name), dims, length, sums: [], state };
   }
 
-  /** Prepares a pass of a parameter's step: what to run, or null where this step does without it. */
-  prepare(index: number, pass: number): Ready | null {
+  /** Prepares the call of a parameter for a pass of its step: the kernel to run, or null where this step does without it. */
+  prepare(index: number, pass: number): Kernel | null {
     const facts = this.#facts[index]!;
     const { kernel, when, scalars } = this.#rule.passes[pass]!;
     if (when && !when(facts)) return null;
@@ -77,7 +71,7 @@ export class Passes {
     for (let i = 0; i < arrays.length; i++) call.setArray(i, addresses[arrays[i]!]!);
     if (!kernel.byElement) call.setRows(this.#shapes.addresses[index]!, 0);
     call.setScalars(kernel, facts.lr, scalars(facts));
-    return { kernel, call };
+    return kernel;
   }
 
   /** Takes up what a pass that was run has left: its sums, block by block in order. */

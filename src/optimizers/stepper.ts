@@ -1,25 +1,23 @@
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
-import type { Call } from '../kernels/call.ts';
-import type { Kernel } from '../kernels/kernel.ts';
-import type { Side } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
-import type { TakenIn, TensorLayout } from '../payload.ts';
-import { clipFactor, type Operation, type Pending } from '../pending.ts';
+import { WeightsWriter } from '../params/weights-writer.ts';
+import type { TensorLayout } from '../payload.ts';
+import { clipFactor, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
+import { Beforehand } from './beforehand.ts';
 import type { Execution } from './execution.ts';
 import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
-import { Passes, type Ready } from './passes.ts';
-import { type Plan, type Prologue, planFor, prologueFor, type Refusal, type Run, refuseRows } from './plan.ts';
-import { copiedKernel, preparedKernel } from './prepared.ts';
+import { Passes } from './passes.ts';
+import { type Plan, planFor, type Refusal, type Run, refuseRows } from './plan.ts';
+import { type Prologue, prologueFor } from './prologue.ts';
 import { type Rule, stepsRows } from './rule.ts';
 import { Spread, spreadKernel } from './spread.ts';
 import { WeightsUpdate } from './weights-update.ts';
-
-const READER_TIMEOUT_MS = 10_000;
+import { Work } from './work.ts';
 
 /**
  * The state of one scan, and its step: admit a batch (check it, copy it, square it), then apply it. Both are generators: where
@@ -35,7 +33,9 @@ export class Stepper {
   readonly #passes: Passes;
   readonly #gradients: Gradients;
   readonly #spread: Spread;
-  readonly #stepsRows: boolean;
+  readonly #writer: WeightsWriter;
+  readonly #work: Work;
+  readonly #beforehand: Beforehand;
   #steps = 0;
 
   #layout: TensorLayout | null = null;
@@ -44,7 +44,6 @@ export class Stepper {
   #prologue: Prologue = prologueFor(null);
 
   #admitted: GradientBatch | null = null;
-  #taken: TakenIn = { sumOfSquares: 0, rows: null };
   #admittedMs = 0;
 
   constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups, execution: Execution) {
@@ -56,7 +55,9 @@ export class Stepper {
     this.#passes = new Passes(params, rule, weightDecay, this.#state);
     this.#gradients = new Gradients(params);
     this.#spread = new Spread(params);
-    this.#stepsRows = stepsRows(rule);
+    this.#writer = new WeightsWriter(params);
+    this.#work = new Work(execution, this.#passes, this.#gradients, stepsRows(rule));
+    this.#beforehand = new Beforehand(execution, this.#passes, this.#gradients, this.#work, this.#writer);
   }
 
   get steps(): number {
@@ -81,21 +82,19 @@ export class Stepper {
     const refusal = refuseRows(this.#plan, taken);
     if (refusal) return refusal(placeOf(batch.delivery));
     this.#admitted = batch;
-    this.#taken = taken;
+    this.#work.taken = taken;
     this.#admittedMs = performance.now() - start;
     return null;
   }
 
   /** Whether the side to be written is still being read. */
   get blocked(): boolean {
-    const { leftRight } = this.#params;
-    return !leftRight.isFree(leftRight.target);
+    return this.#writer.blocked;
   }
 
   /** Resolves when {@link apply} can go on. */
   whenFree(): Promise<void> {
-    const { leftRight } = this.#params;
-    return leftRight.whenFree(leftRight.target, READER_TIMEOUT_MS);
+    return this.#writer.whenFree();
   }
 
   /** Applies the admitted batch at the rates of the groups' schedules: one new version. */
@@ -104,17 +103,22 @@ export class Stepper {
     this.#admitted = null;
     const start = performance.now();
     const { layout } = batch.message;
-    const { leftRight, version: base } = this.#params;
-    const side = leftRight.target;
+    const { version: base } = this.#params;
+    const plan = this.#plan as Plan;
+    if (batch.pending !== this.#pending) {
+      this.#prologue = prologueFor(batch.pending);
+      this.#pending = batch.pending;
+    }
 
-    let clipped = yield* this.#before(batch);
-    const norm = Math.sqrt(this.#taken.sumOfSquares);
-    const normNow = this.#prologue.before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
-    yield* this.#catchUp(side);
-    clipped = (yield* this.#begin(side, normNow, lrs)) || clipped;
-    yield* this.#runPasses();
-    this.#noteDifferences(side);
-    leftRight.commit(side, base + 1);
+    this.#writer.begin();
+    const { before } = this.#prologue;
+    const clippedBefore = yield* this.#beforehand.run(before, layout, plan);
+    const norm = Math.sqrt(this.#work.taken.sumOfSquares);
+    const normNow = before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
+    yield* this.#catchUp(plan);
+    const clipped = yield* this.#begin(plan, normNow, lrs);
+    yield* this.#runPasses(plan);
+    this.#commit(plan, base + 1);
     this.#steps += 1;
 
     const declared = batch.facts.base;
@@ -124,7 +128,7 @@ export class Stepper {
       epoch,
       lr: lrs[0]!,
       gradientNorm: norm,
-      clipped,
+      clipped: clipped || clippedBefore,
       staleness: declared === undefined ? undefined : base - declared,
       position: batch.delivery?.position ?? null,
       durationMs: this.#admittedMs + performance.now() - start,
@@ -157,39 +161,15 @@ export class Stepper {
   }
 
   /** Brings what the step does not write whole up to date, where it writes the other side. */
-  *#catchUp(side: Side): Generator<void, void> {
-    const { weights, leftRight, differences } = this.#params;
-    const from = weights[leftRight.latest];
-    const to = weights[side];
-    if (from === to) return;
-    const { runs, untouched } = this.#plan as Plan;
-    let noted = false;
-    for (const { index, place } of [...untouched, ...runs.filter((run) => this.#byRows(run))]) {
-      const { whole, address, count } = differences.of(index);
-      const call = this.#passes.callOf(index);
-      call.setWeights(from + place.offset, to + place.offset);
-      if (whole) this.#execution.add(copiedKernel, call.address, place.length);
-      else if (count > 0) this.#addRows(copiedKernel, call, address, count, place.length / place.dims[0]!);
-      noted ||= whole || count > 0;
-    }
-    if (noted) yield;
-  }
-
-  #noteDifferences(side: Side): void {
-    const { leftRight, differences } = this.#params;
-    if (side !== leftRight.latest) differences.clear();
-    for (const run of (this.#plan as Plan).runs) {
-      if (this.#byRows(run)) differences.addRows(run.index, this.#gradients.address + run.rows!.at, this.#countOf(run));
-      else differences.add(run.index);
-    }
+  *#catchUp({ runs, untouched }: Plan): Generator<void, void> {
+    if (this.#writer.inPlace) return;
+    const partly = runs.filter((run) => this.#work.byRows(run));
+    if (this.#work.catchUp(this.#writer, [...untouched, ...partly])) yield;
   }
 
   /** Prepares every call of the step: addresses, and the fused end of the prologue. Tells whether the norm was clipped. */
-  *#begin(side: Side, norm: number, lrs: readonly number[]): Generator<void, boolean> {
-    const { weights, leftRight } = this.#params;
-    const from = weights[leftRight.latest];
-    const to = weights[side];
-    const { runs } = this.#plan as Plan;
+  *#begin({ runs }: Plan, norm: number, lrs: readonly number[]): Generator<void, boolean> {
+    const { from, to } = this.#writer;
     const spread: [Run, number][] = [];
     let clipped = false;
     for (const run of runs) {
@@ -201,10 +181,10 @@ export class Stepper {
       call.setPrologue(scale, limit, decay);
       call.setGradient(this.#gradients.address + at);
       call.setWeights(from + place.offset, to + place.offset);
-      if (run.rows && !this.#stepsRows) {
+      if (run.rows && !this.#work.byRows(run)) {
         const zeros = this.#spread.zeros(index);
         call.setWeights(from + place.offset, zeros);
-        this.#note(spreadKernel, run);
+        this.#work.overGradients(spreadKernel, run);
         spread.push([run, zeros]);
       }
       this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
@@ -219,38 +199,14 @@ export class Stepper {
     return clipped;
   }
 
-  /** Whether a run touches some rows only. */
-  #byRows({ rows }: Run): boolean {
-    return rows !== null && this.#stepsRows;
-  }
-
-  #countOf({ rows }: Run): number {
-    return this.#taken.rows![rows!.tensor]!.count;
-  }
-
-  /** Notes a kernel over the gradients of a run: all elements, or the rows that are there. */
-  #note(kernel: Kernel, run: Run): void {
-    const { index, place, rows } = run;
-    const call = this.#passes.callOf(index);
-    if (!rows) this.#execution.add(kernel, call.address, place.length);
-    else this.#addRows(kernel, call, this.#gradients.address + rows.at, this.#countOf(run), rows.width);
-  }
-
-  #addRows({ name }: Kernel, call: Call, rows: number, count: number, width: number): void {
-    call.setRows(rows, width);
-    this.#execution.add({ name: `${name}Rows`, byElement: true }, call.address, count, width);
-  }
-
   /** Runs the rule's passes, each over all parameters. */
-  *#runPasses(): Generator<void, void> {
-    const { runs } = this.#plan as Plan;
+  *#runPasses({ runs }: Plan): Generator<void, void> {
     for (const [number, pass] of this.#rule.passes.entries()) {
       const due: Run[] = [];
       for (const run of runs) {
-        const ready: Ready | null = this.#passes.prepare(run.index, number);
-        if (!ready) continue;
-        if (this.#byRows(run)) this.#note(ready.kernel, run);
-        else this.#execution.add(ready.kernel, ready.call.address, run.place.length);
+        const kernel = this.#passes.prepare(run.index, number);
+        if (!kernel) continue;
+        this.#work.overParameter(kernel, run);
         due.push(run);
       }
       yield;
@@ -258,40 +214,14 @@ export class Stepper {
     }
   }
 
-  /** Does the operations that do not fuse with the rule, and tells whether they clipped the global norm. */
-  *#before(batch: GradientBatch): Generator<void, boolean> {
-    if (batch.pending !== this.#pending) {
-      this.#prologue = prologueFor(batch.pending);
-      this.#pending = batch.pending;
-    }
-    let clipped = false;
-    for (const operation of this.#prologue.before) {
-      const isClip = operation.op === 'clipByGlobalNorm';
-      const norm = isClip ? yield* this.#gradients.norm(batch.message.layout, this.#execution) : 0;
-      clipped = this.#noteOperation(operation, norm) || clipped;
-      yield;
-    }
-    return clipped;
-  }
-
-  #noteOperation(operation: Operation, norm: number): boolean {
-    const { runs, frozen } = this.#plan as Plan;
-    const { weights, leftRight } = this.#params;
-    const from = weights[leftRight.latest];
-    let clipped = false;
-    for (const run of [...runs, ...frozen]) {
-      const { index, place, at } = run;
-      const call = this.#passes.callOf(index);
-      call.setGradient(this.#gradients.address + at);
-      call.setWeights(from + place.offset, from + place.offset);
-      let [scale, limit, decay] = [1, Number.POSITIVE_INFINITY, 0];
-      if (operation.op === 'clipByGlobalNorm') scale = clipFactor(norm, operation.maxNorm.of(place.name));
-      else if (operation.op === 'clipByValue') limit = operation.limit.of(place.name);
-      else decay = operation.decay.of(place.name);
-      call.setPrologue(scale, limit, decay);
-      clipped ||= scale !== 1;
-      this.#note(preparedKernel, run);
-    }
-    return clipped;
+  #commit({ runs }: Plan, version: number): void {
+    this.#writer.commit(version, (differences) => {
+      for (const run of runs) {
+        if (this.#work.byRows(run)) {
+          const { address, count } = this.#work.rowsOf(run);
+          differences.addRows(run.index, address, count);
+        } else differences.add(run.index);
+      }
+    });
   }
 }

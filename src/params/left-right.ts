@@ -12,6 +12,9 @@ const READERS = [3 * WORDS, 4 * WORDS] as const;
 const WAITING = 5 * WORDS;
 const VERSIONS_BYTES = 6 * WORDS * 4;
 
+/** After which a reader that still holds a side is taken for dead. */
+const READER_TIMEOUT_MS = 10_000;
+
 /** Bytes of the control block. */
 export const CONTROL_BYTES = VERSIONS_BYTES + 64;
 
@@ -82,7 +85,7 @@ export class LeftRight {
   }
 
   /** Waits without blocking the thread until nobody reads a side any more. */
-  async whenFree(side: Side, timeoutMs: number): Promise<void> {
+  async whenFree(side: Side, timeoutMs = READER_TIMEOUT_MS): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     Atomics.add(this.#words, WAITING, 1);
     try {
@@ -98,7 +101,7 @@ export class LeftRight {
   }
 
   /** As {@link whenFree}, blocking the thread. */
-  waitUntilFree(side: Side, timeoutMs: number): void {
+  waitUntilFree(side: Side, timeoutMs = READER_TIMEOUT_MS): void {
     const deadline = performance.now() + timeoutMs;
     Atomics.add(this.#words, WAITING, 1);
     try {

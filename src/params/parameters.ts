@@ -32,8 +32,6 @@ export interface KeptScan {
   dispose(): void;
 }
 
-const READER_TIMEOUT_MS = 10_000;
-
 const dimension = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0));
 const specsSchema = v.record(
   v.string(),
@@ -138,7 +136,7 @@ export class Parameters implements Iterable<Parameter> {
     if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
     const { leftRight } = this;
     const side = leftRight.target;
-    leftRight.waitUntilFree(side, READER_TIMEOUT_MS);
+    leftRight.waitUntilFree(side);
     this.#copyLatestTo(side);
     for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
     for (const [index, { name }] of this.places.entries()) if (Object.hasOwn(values, name)) this.differences.add(index);

@@ -1,0 +1,73 @@
+import type { Call } from '../kernels/call.ts';
+import type { Kernel } from '../kernels/kernel.ts';
+import type { WeightsWriter } from '../params/weights-writer.ts';
+import type { TakenIn } from '../payload.ts';
+import type { Execution } from './execution.ts';
+import type { Gradients } from './gradients.ts';
+import type { Passes } from './passes.ts';
+import type { Run } from './plan.ts';
+import { copiedKernel } from './prepared.ts';
+
+/** Notes the kernels of a step, over whole parameters or over the rows of them that the batch has. */
+export class Work {
+  readonly #execution: Execution;
+  readonly #passes: Passes;
+  readonly #gradients: Gradients;
+  readonly #stepsRows: boolean;
+  /** What the batch came to. */
+  taken: TakenIn = { sumOfSquares: 0, rows: null };
+
+  constructor(execution: Execution, passes: Passes, gradients: Gradients, stepsRows: boolean) {
+    this.#execution = execution;
+    this.#passes = passes;
+    this.#gradients = gradients;
+    this.#stepsRows = stepsRows;
+  }
+
+  /** Whether the step touches some rows only. */
+  byRows({ rows }: Run): boolean {
+    return rows !== null && this.#stepsRows;
+  }
+
+  /** Where the row numbers of a run lie, as int32, and how many there are. */
+  rowsOf({ rows }: Run): { readonly address: number; readonly count: number } {
+    return { address: this.#gradients.address + rows!.at, count: this.taken.rows![rows!.tensor]!.count };
+  }
+
+  /** Over the gradients of a run: all elements, or the rows that are there. */
+  overGradients(kernel: Kernel, run: Run): void {
+    const call = this.#passes.callOf(run.index);
+    if (!run.rows) this.#overAll(kernel, call, run.place.length);
+    else this.#overRows(kernel, call, this.rowsOf(run), run.rows.width);
+  }
+
+  /** Over what the step touches: the rows that are there where it goes by rows, else all of the parameter. */
+  overParameter(kernel: Kernel, run: Run): void {
+    if (this.byRows(run)) this.overGradients(kernel, run);
+    else this.#overAll(kernel, this.#passes.callOf(run.index), run.place.length);
+  }
+
+  /** Copies what a writer's side lacks of some parameters. Tells whether it lacked anything. */
+  catchUp(writer: WeightsWriter, parameters: Iterable<Pick<Run, 'index' | 'place'>>): boolean {
+    let noted = false;
+    for (const { index, place } of parameters) {
+      const lack = writer.lack(index);
+      if (!lack) continue;
+      const call = this.#passes.callOf(index);
+      call.setWeights(writer.from + place.offset, writer.to + place.offset);
+      if (lack.whole) this.#overAll(copiedKernel, call, place.length);
+      else this.#overRows(copiedKernel, call, lack, place.length / place.dims[0]!);
+      noted = true;
+    }
+    return noted;
+  }
+
+  #overAll(kernel: Kernel, call: Call, length: number): void {
+    this.#execution.add(kernel, call.address, length);
+  }
+
+  #overRows({ name }: Kernel, call: Call, rows: { readonly address: number; readonly count: number }, width: number): void {
+    call.setRows(rows.address, width);
+    this.#execution.add({ name: `${name}Rows`, byElement: true }, call.address, rows.count, width);
+  }
+}

@@ -1,0 +1,63 @@
+import type { Difference, Differences } from './differences.ts';
+import type { Side } from './left-right.ts';
+import type { Parameters } from './parameters.ts';
+
+/**
+ * Writes the weights of some parameters, one version after the other, on a side that nobody reads. What a step does not write
+ * whole has to be brought up to date there first: see {@link lack}.
+ */
+export class WeightsWriter {
+  readonly params: Parameters;
+  #side: Side = 0;
+
+  constructor(params: Parameters) {
+    this.params = params;
+  }
+
+  /** Whether the side to be written is still being read. */
+  get blocked(): boolean {
+    const { leftRight } = this.params;
+    return !leftRight.isFree(leftRight.target);
+  }
+
+  /** Resolves when {@link begin} can go on. */
+  whenFree(): Promise<void> {
+    const { leftRight } = this.params;
+    return leftRight.whenFree(leftRight.target);
+  }
+
+  /** Chooses the side for the next version. */
+  begin(): void {
+    this.#side = this.params.leftRight.target;
+  }
+
+  /** The address of the newest weights. */
+  get from(): number {
+    return this.params.weights[this.params.leftRight.latest];
+  }
+
+  /** The address to write at: that of the newest weights, where nobody reads. */
+  get to(): number {
+    return this.params.weights[this.#side];
+  }
+
+  /** Whether the newest weights are written over. */
+  get inPlace(): boolean {
+    return this.#side === this.params.leftRight.latest;
+  }
+
+  /** What the side to be written lacks of a parameter, or null. */
+  lack(index: number): Difference | null {
+    if (this.inPlace) return null;
+    const difference = this.params.differences.of(index);
+    return difference.whole || difference.count > 0 ? difference : null;
+  }
+
+  /** Makes what was written the newest version. `note` tells what that was. */
+  commit(version: number, note: (differences: Differences) => void): void {
+    const { leftRight, differences } = this.params;
+    if (!this.inPlace) differences.clear();
+    note(differences);
+    leftRight.commit(this.#side, version);
+  }
+}
