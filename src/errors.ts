@@ -8,6 +8,12 @@ const table = {
   wrongShape: ['skip', 422, '{where}: expected "{parameter}" with dims [{expected}], got [{got}]'],
   wrongType: ['skip', 422, '{where}: expected "{parameter}" as {expected}, got {got}'],
   rowOutOfRange: ['skip', 422, '{where}: expected row numbers of "{parameter}" from 0 to {expected}, got {got}'],
+  stale: [
+    'skip',
+    422,
+    '{where}: expected gradients of weights of version {expected} or later (now {version}), got those of version {got}',
+  ],
+  fromTheFuture: ['skip', 422, '{where}: expected gradients of weights up to version {expected}, got those of version {got}'],
   emptyBatch: ['skip', 422, '{where}: expected at least one tensor in a gradient batch, got none'],
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
   duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
@@ -19,11 +25,7 @@ const table = {
     '{count} events in a row were rejected; the last one: {last}. Fix the producer, then start again',
   ],
   invalidOption: ['stop', 400, '{option}: expected {expected}, got {got}'],
-  weightsNeeded: [
-    'stop',
-    400,
-    'Gradients behind addDecayedWeights({decay}) can be read only with the weights at hand: use addDecayedWeights({decay}, params)',
-  ],
+  weightsNeeded: ['stop', 400, 'Gradients behind {stage} cannot be read before the scan: {advice}'],
   parametersInUse: [
     'stop',
     409,
@@ -36,11 +38,7 @@ const table = {
   ],
   kernelThreadFailed: ['stop', 500, 'Expected the threads of the kernel pool to go on, but one failed: {problem}'],
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
-  stepUnderWay: [
-    'retry',
-    409,
-    'Expected a state dict to be asked for between two steps, but one is under way on other threads: ask where an update arrives',
-  ],
+  stepUnderWay: ['retry', 409, 'Expected {what} between two steps, but one is under way, or waits: {advice}'],
   invalidCheckpoint: ['stop', 422, '{where}: expected {expected}, got {got}'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 

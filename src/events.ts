@@ -1,7 +1,7 @@
 import type { RejectionReason, RxgradError } from './errors.ts';
 import { type GradientInput, pack, type SparseRows } from './pack.ts';
 import type { PlacedTensor, TensorLayout } from './payload.ts';
-import { type Materialised, materialise, normOf, type Pending } from './pending.ts';
+import { afterReading, type Materialised, materialise, normOf, type Pending } from './pending.ts';
 
 /** A place in the log: the record at `offset` of a topic's partition. */
 export interface Position {
@@ -92,7 +92,7 @@ export class GradientBatch {
     return normOf(layout, payload, this.pending);
   }
 
-  /** The same message with other gradients and nothing pending: for a `map` that changes them. Sparse ones stay by default. */
+  /** The same message with other gradients, and what was pending done: for a `map` that changes them. Sparse ones stay by default. */
   withGradients(
     gradients: Readonly<Record<string, GradientInput>>,
     rows: Readonly<Record<string, SparseRows>> = this.rows,
@@ -104,7 +104,7 @@ export class GradientBatch {
     const names = new Set([...tensors.map(({ name }) => name), ...given.keys()]);
     const inputs = Object.fromEntries([...names].filter((name) => given.has(name)).map((name) => [name, given.get(name)!]));
     const { layout, payload } = pack(inputs, (name) => dims.get(name) ?? null);
-    return new GradientBatch({ ...this.message, layout, payload }, null);
+    return new GradientBatch({ ...this.message, layout, payload }, afterReading(this.pending));
   }
 
   #part<T>(of: (tensor: PlacedTensor, all: Materialised, rows: Int32Array | null) => T | null): Record<string, T> {

@@ -78,6 +78,7 @@ export { memoryTransport } from './sources/memory.ts';
 export type { ConsumeOptions, Consumption, LogRecord, NewRecord, Transport } from './sources/transport.ts';
 export { accumulate } from './stages/accumulate.ts';
 export { addDecayedWeights } from './stages/add-decayed-weights.ts';
-
 export { clipByGlobalNorm } from './stages/clip-by-global-norm.ts';
 export { clipByValue } from './stages/clip-by-value.ts';
+export { staleness } from './stages/staleness.ts';
+export type { StalenessPolicy } from './staleness.ts';

@@ -3,15 +3,19 @@ import { Arena } from './kernels/arena.ts';
 import { copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
 import { type PlacedTensor, type TakenIn, type TensorLayout, takeIn, widthOf } from './payload.ts';
 import type { PerParameter } from './setting.ts';
+import type { ParsedPolicy } from './staleness.ts';
 
 /** Weights by name, as an operation may need them. */
 export interface WeightsByName {
+  /** False while a step of these weights is under way, or waits. */
+  readonly settled?: boolean;
   has(name: string): boolean;
   get(name: string): { readonly data: Float32Array };
 }
 
 /** What a stage asks to be done to a batch's gradients. */
 export type Operation =
+  | { readonly op: 'staleness'; readonly policy: ParsedPolicy }
   | { readonly op: 'clipByGlobalNorm'; readonly maxNorm: PerParameter }
   | { readonly op: 'clipByValue'; readonly limit: PerParameter }
   | { readonly op: 'addDecayedWeights'; readonly decay: PerParameter; readonly params: WeightsByName | null };
@@ -48,6 +52,9 @@ export function runOperation(
   weightsAt: (tensor: PlacedTensor, index: number) => number | null,
 ): boolean {
   switch (operation.op) {
+    case 'staleness':
+      assertReadable(operation);
+      return false;
     case 'clipByGlobalNorm': {
       const norm = Math.sqrt(sumOfSquares(kernels, gradients, layout.elements));
       let clipped = false;
@@ -73,6 +80,25 @@ export function runOperation(
   }
 }
 
+/** Whether an operation can be done before the scan: with the weights at hand, and where no other waits to change them. */
+function isReadable(operation: Operation): boolean {
+  if (operation.op === 'staleness') return operation.policy.type === 'drop';
+  return operation.op !== 'addDecayedWeights' || (operation.params !== null && operation.params.settled !== false);
+}
+
+function assertReadable(operation: Operation): void {
+  if (isReadable(operation)) return;
+  if (operation.op === 'staleness') {
+    const stage = `staleness({ type: '${operation.policy.type}' })`;
+    throw new RxgradError('weightsNeeded', { stage, advice: 'read them, or merge them, in front of it' });
+  }
+  const { decay, params } = operation as Operation & { op: 'addDecayedWeights' };
+  const stage = `addDecayedWeights(${decay.uniform ?? '…'}`;
+  if (!params) throw new RxgradError('weightsNeeded', { stage: `${stage})`, advice: `use ${stage}, params)` });
+  const advice = 'leave them to the scan, or let it step in place (threads: 0)';
+  throw new RxgradError('stepUnderWay', { what: `gradients behind ${stage}) to be read`, advice });
+}
+
 /** Goes over all elements at once where one number is for all, else tensor by tensor. */
 function forEachPart(
   setting: PerParameter,
@@ -81,6 +107,20 @@ function forEachPart(
 ): void {
   if (setting.uniform !== null) run(0, layout.elements, setting.uniform);
   else for (const { name, at, length } of layout.tensors) run(at, length, setting.of(name));
+}
+
+const afterwards = new WeakMap<Pending, Pending | null>();
+
+/** What is still to be done to gradients that were read: batches that are to be dropped go on being so. */
+export function afterReading(pending: Pending | null): Pending | null {
+  if (!pending) return null;
+  let rest = afterwards.get(pending);
+  if (rest === undefined) {
+    const left = operationsOf(pending).filter(({ op }) => op === 'staleness');
+    rest = left.reduce<Pending | null>((previous, operation) => ({ operation, previous }), null);
+    afterwards.set(pending, rest);
+  }
+  return rest;
 }
 
 let workspace: Arena | undefined;
@@ -109,10 +149,9 @@ export function materialise(layout: TensorLayout, payload: Uint8Array, pending: 
   });
 }
 
-/** Global norm behind the pending operations; undefined where they need weights that nobody gave. */
+/** Global norm behind the pending operations; undefined where only the scan can do them. */
 export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): number | undefined {
-  const lacksWeights = operationsOf(pending).some((operation) => operation.op === 'addDecayedWeights' && !operation.params);
-  if (lacksWeights) return undefined;
+  if (!operationsOf(pending).every(isReadable)) return undefined;
   return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.elements)));
 }
 
@@ -167,8 +206,8 @@ function copyWeights(
   to: number,
 ): number | null {
   if (operation.op !== 'addDecayedWeights') return null;
-  const { params } = operation;
-  if (!params) throw new RxgradError('weightsNeeded', { decay: operation.decay.uniform ?? '…' });
+  assertReadable(operation);
+  const params = operation.params!;
   if (!params.has(tensor.name)) return null;
   const { data } = params.get(tensor.name);
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

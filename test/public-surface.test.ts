@@ -62,6 +62,7 @@ it('exports these names and no others', () => {
     'sequentialLR',
     'sgd',
     'sm3',
+    'staleness',
     'stepLR',
     'tapMetrics',
     'warmupCosineSchedule',

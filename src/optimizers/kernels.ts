@@ -5,6 +5,7 @@ import { adafactorKernels } from './adafactor.ts';
 import { adagradKernel } from './adagrad.ts';
 import { adamKernel, amsgradKernel } from './adam.ts';
 import { adamaxKernel } from './adamax.ts';
+import { adaptivelyCompensatedKernel, compensatedKernel } from './compensation.ts';
 import { fromageKernel } from './fromage.ts';
 import { ftrlKernel } from './ftrl.ts';
 import { directedKernel, lambDirectionKernel } from './lamb.ts';
@@ -29,6 +30,8 @@ export const kernels: readonly ElementKernel[] = [
   spreadKernel,
   copiedKernel,
   normsKernel,
+  compensatedKernel,
+  adaptivelyCompensatedKernel,
   sgdKernel,
   momentumKernel,
   momentumNesterovKernel,

@@ -67,6 +67,9 @@ const factsSchema = v.object({
   rule: v.string(),
   steps: v.number(),
   counts: v.array(v.number()),
+  history: v.optional(
+    v.object({ versions: v.array(v.number()), rows: v.array(v.tuple([v.string(), v.number(), v.array(v.number())])) }),
+  ),
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
   schedules: v.array(v.record(v.string(), v.number())),
@@ -196,11 +199,16 @@ class Scan implements KeptScan {
     return this.#writing !== null;
   }
 
+  get settled(): boolean {
+    return !this.#waiting && this.#queue.length === 0;
+  }
+
   state(): KeptState {
+    const stepper = this.#stepper.facts;
     const facts: ScanFacts = {
       rule: this.#name,
-      steps: this.#stepper.steps,
-      counts: this.#stepper.counts,
+      ...stepper,
+      counts: [...stepper.counts],
       epochs: this.#epochs,
       once: this.#once.state(),
       schedules: this.#schedules.map((schedule) => schedule.state()),
@@ -212,11 +220,11 @@ class Scan implements KeptScan {
   /** Goes on from where another scan was. */
   restore(kept: KeptState): void {
     if (!kept.facts) {
-      this.#stepper.restore(kept, 0, null);
+      this.#stepper.restore(kept, null);
       return;
     }
     const facts = parseOptions(factsSchema, kept.facts, 'state dict');
-    const parameters = this.#stepper.counts.length;
+    const parameters = this.#stepper.facts.counts.length;
     const differences = [
       ...(facts.rule === this.#name ? [] : [`the state is of ${facts.rule}, the scan of ${this.#name}`]),
       ...(facts.schedules.length === this.#schedules.length
@@ -227,7 +235,7 @@ class Scan implements KeptScan {
         : [`the state is of ${facts.counts.length} parameters, the scan of ${parameters}`]),
     ];
     if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
-    this.#stepper.restore(kept, facts.steps, facts.counts);
+    this.#stepper.restore(kept, facts);
     this.#epochs = facts.epochs;
     this.#once.restore(facts.once);
     for (const [i, schedule] of this.#schedules.entries()) schedule.restore(facts.schedules[i]!);

@@ -6,7 +6,9 @@ import { WeightsWriter } from '../params/weights-writer.ts';
 import type { TensorLayout } from '../payload.ts';
 import { clipFactor, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
+import { refuseStale } from '../staleness.ts';
 import { Beforehand } from './beforehand.ts';
+import { Compensation, type HistoryFacts } from './compensation.ts';
 import type { Execution } from './execution.ts';
 import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
@@ -18,6 +20,15 @@ import { type Rule, stepsRows } from './rule.ts';
 import { Spread, spreadKernel } from './spread.ts';
 import { WeightsUpdate } from './weights-update.ts';
 import { Work } from './work.ts';
+
+/** What a stepper keeps beside its tensors. */
+export interface StepperFacts {
+  readonly steps: number;
+  /** How often each parameter was stepped. */
+  readonly counts: readonly number[];
+  /** Where delay is compensated. */
+  readonly history?: HistoryFacts | undefined;
+}
 
 /**
  * The state of one scan, and its step: admit a batch (check it, copy it, square it), then apply it. Both are generators: where
@@ -35,6 +46,7 @@ export class Stepper {
   readonly #spread: Spread;
   readonly #writer: WeightsWriter;
   readonly #work: Work;
+  readonly #compensation: Compensation;
   readonly #beforehand: Beforehand;
   #steps = 0;
 
@@ -57,11 +69,8 @@ export class Stepper {
     this.#spread = new Spread(params);
     this.#writer = new WeightsWriter(params);
     this.#work = new Work(execution, this.#passes, this.#gradients, stepsRows(rule));
-    this.#beforehand = new Beforehand(execution, this.#passes, this.#gradients, this.#work, this.#writer);
-  }
-
-  get steps(): number {
-    return this.#steps;
+    this.#compensation = new Compensation(params);
+    this.#beforehand = new Beforehand(execution, this.#passes, this.#gradients, this.#work, this.#writer, this.#compensation);
   }
 
   /** Takes a batch in: returns why it cannot be applied, or null, after which {@link apply} is due. */
@@ -71,16 +80,24 @@ export class Stepper {
       this.#plan = planFor(this.#params, layout, (index) => this.#groups.isFrozen(index));
       this.#layout = layout;
     }
-    if (typeof this.#plan === 'function') return this.#plan(placeOf(batch.delivery));
+    if (batch.pending !== this.#pending) {
+      this.#prologue = prologueFor(batch.pending);
+      this.#pending = batch.pending;
+    }
+    const where = () => placeOf(batch.delivery);
+    if (typeof this.#plan === 'function') return this.#plan(where());
+    const { version } = this.#params;
+    const stale = refuseStale(this.#prologue.staleness, batch.facts.base, version, this.#compensation.oldest, where);
+    if (stale) return stale;
     const start = performance.now();
     const taken = yield* this.#gradients.takeIn(layout, payload);
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
     if (!Number.isFinite(taken.sumOfSquares)) {
       const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
-      return new RxgradError('notFinite', { where: placeOf(batch.delivery), parameters: parameters.join(', ') });
+      return new RxgradError('notFinite', { where: where(), parameters: parameters.join(', ') });
     }
     const refusal = refuseRows(this.#plan, taken);
-    if (refusal) return refusal(placeOf(batch.delivery));
+    if (refusal) return refusal(where());
     this.#admitted = batch;
     this.#work.taken = taken;
     this.#admittedMs = performance.now() - start;
@@ -105,30 +122,30 @@ export class Stepper {
     const { layout } = batch.message;
     const { version: base } = this.#params;
     const plan = this.#plan as Plan;
-    if (batch.pending !== this.#pending) {
-      this.#prologue = prologueFor(batch.pending);
-      this.#pending = batch.pending;
-    }
+    const declared = batch.facts.base;
 
     this.#writer.begin();
-    const { before } = this.#prologue;
-    const clippedBefore = yield* this.#beforehand.run(before, layout, plan);
+    const { before, compensate } = this.#prologue;
+    const done = yield* this.#beforehand.run(before, layout, plan, declared ?? base);
     const norm = Math.sqrt(this.#work.taken.sumOfSquares);
-    const normNow = before.length === 0 ? norm : yield* this.#gradients.norm(layout, this.#execution);
+    const normNow = done.changed ? yield* this.#gradients.norm(layout, this.#execution) : norm;
+    if (compensate) {
+      this.#compensation.keep(compensate, plan.runs, this.#work, this.#writer);
+      yield;
+    }
     yield* this.#catchUp(plan);
     const clipped = yield* this.#begin(plan, normNow, lrs);
     yield* this.#runPasses(plan);
     this.#commit(plan, base + 1);
     this.#steps += 1;
 
-    const declared = batch.facts.base;
     return new WeightsUpdate(this.#params, {
       version: base + 1,
       step: this.#steps,
       epoch,
       lr: lrs[0]!,
       gradientNorm: norm,
-      clipped: clipped || clippedBefore,
+      clipped: clipped || done.clipped,
       staleness: declared === undefined ? undefined : base - declared,
       position: batch.delivery?.position ?? null,
       durationMs: this.#admittedMs + performance.now() - start,
@@ -137,19 +154,22 @@ export class Stepper {
 
   /** The tensors of the rule's state: views. */
   get tensors(): StateTensor[] {
-    return this.#state.tensors();
+    return [...this.#state.tensors(), ...this.#compensation.tensors()];
   }
 
-  /** How often each parameter was stepped. */
-  get counts(): number[] {
-    return [...this.#state.counts];
+  get facts(): StepperFacts {
+    const history = this.#compensation.facts();
+    const kept = history.versions.length > 0 ? { history } : {};
+    return { steps: this.#steps, counts: [...this.#state.counts], ...kept };
   }
 
   /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */
-  restore(kept: KeptState, steps: number, counts: readonly number[] | null): void {
-    this.#state.restore(kept);
-    if (counts) this.#state.counts.set(counts);
-    this.#steps = steps;
+  restore({ tensors, strict }: KeptState, facts: StepperFacts | null): void {
+    const others = facts?.history ? this.#compensation.restore(tensors, facts.history) : tensors;
+    this.#state.restore({ tensors: others, strict });
+    if (!facts) return;
+    this.#state.counts.set(facts.counts);
+    this.#steps = facts.steps;
   }
 
   /** Gives the memory back. The stepper must not be used afterwards. */
@@ -158,6 +178,7 @@ export class Stepper {
     this.#passes.dispose();
     this.#gradients.dispose();
     this.#spread.dispose();
+    this.#compensation.dispose();
   }
 
   /** Brings what the step does not write whole up to date, where it writes the other side. */

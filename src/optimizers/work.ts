@@ -47,19 +47,37 @@ export class Work {
     else this.#overAll(kernel, this.#passes.callOf(run.index), run.place.length);
   }
 
+  /** Copies weights of a parameter from one address to another. */
+  copy({ index, place }: Pick<Run, 'index' | 'place'>, from: number, to: number): void {
+    const call = this.#passes.callOf(index);
+    call.setWeights(from, to);
+    this.#overAll(copiedKernel, call, place.length);
+  }
+
   /** Copies what a writer's side lacks of some parameters. Tells whether it lacked anything. */
   catchUp(writer: WeightsWriter, parameters: Iterable<Pick<Run, 'index' | 'place'>>): boolean {
     let noted = false;
     for (const { index, place } of parameters) {
       const lack = writer.lack(index);
       if (!lack) continue;
-      const call = this.#passes.callOf(index);
-      call.setWeights(writer.from + place.offset, writer.to + place.offset);
-      if (lack.whole) this.#overAll(copiedKernel, call, place.length);
-      else this.#overRows(copiedKernel, call, lack, place.length / place.dims[0]!);
+      const [from, to] = [writer.from + place.offset, writer.to + place.offset];
+      if (lack.whole) this.copy({ index, place }, from, to);
+      else this.copyRows({ index, place }, from, to, lack);
       noted = true;
     }
     return noted;
+  }
+
+  /** Copies rows of a table. */
+  copyRows(
+    { index, place }: Pick<Run, 'index' | 'place'>,
+    from: number,
+    to: number,
+    rows: { readonly address: number; readonly count: number },
+  ): void {
+    const call = this.#passes.callOf(index);
+    call.setWeights(from, to);
+    this.#overRows(copiedKernel, call, rows, place.length / place.dims[0]!);
   }
 
   #overAll(kernel: Kernel, call: Call, length: number): void {

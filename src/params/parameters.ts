@@ -27,6 +27,8 @@ export interface Parameter {
 export interface KeptScan {
   /** Whether other threads are writing. */
   readonly busy: boolean;
+  /** Whether it has applied all events that reached it. */
+  readonly settled: boolean;
   /** What it would need to go on. */
   state(): KeptState;
   dispose(): void;
@@ -108,6 +110,11 @@ export class Parameters implements Iterable<Parameter> {
     return this.leftRight.version(this.leftRight.live);
   }
 
+  /** Whether the newest weights are those that the next event's step starts from: no event waits for its step. */
+  get settled(): boolean {
+    return this.#scan?.settled ?? true;
+  }
+
   has(name: string): boolean {
     return this.#byName.has(name);
   }
@@ -166,7 +173,10 @@ export class Parameters implements Iterable<Parameter> {
    * loads it goes on with the same bits. To be called between two steps, as where an update arrives.
    */
   stateDict(): Uint8Array {
-    if (this.#scan?.busy) throw new RxgradError('stepUnderWay', {});
+    if (this.#scan?.busy) {
+      const advice = 'ask where an update arrives';
+      throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
+    }
     return writeStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded);
   }
 

@@ -59,7 +59,8 @@ class Merging {
     this.#held = [];
     if (parts.length === 0) return held;
     // One batch is its own mean, to the bit.
-    const merged = parts.length === 1 ? parts[0]! : this.#accumulator.mean(factsOf(parts), deliveryOf(parts));
+    const merged =
+      parts.length === 1 ? parts[0]! : this.#accumulator.mean(factsOf(parts), deliveryOf(parts), parts.at(-1)!.pending);
     this.#accumulator.clear();
     return [merged, ...held];
   }
