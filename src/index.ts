@@ -26,6 +26,7 @@ export { adagrad } from './optimizers/adagrad.ts';
 export { adam } from './optimizers/adam.ts';
 export { adamW } from './optimizers/adam-w.ts';
 export { adamax } from './optimizers/adamax.ts';
+export type { AverageOptions } from './optimizers/average.ts';
 export { fromage } from './optimizers/fromage.ts';
 export { ftrl } from './optimizers/ftrl.ts';
 export type { ParameterGroup } from './optimizers/groups.ts';

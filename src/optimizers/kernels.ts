@@ -5,6 +5,7 @@ import { adafactorKernels } from './adafactor.ts';
 import { adagradKernel } from './adagrad.ts';
 import { adamKernel, amsgradKernel } from './adam.ts';
 import { adamaxKernel } from './adamax.ts';
+import { averagedKernel } from './average.ts';
 import { adaptivelyCompensatedKernel, compensatedKernel } from './compensation.ts';
 import { fromageKernel } from './fromage.ts';
 import { ftrlKernel } from './ftrl.ts';
@@ -30,6 +31,7 @@ export const kernels: readonly ElementKernel[] = [
   spreadKernel,
   copiedKernel,
   normsKernel,
+  averagedKernel,
   compensatedKernel,
   adaptivelyCompensatedKernel,
   sgdKernel,

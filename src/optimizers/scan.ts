@@ -10,6 +10,7 @@ import type { KeptState } from '../params/state-dict.ts';
 import type { LearningRate } from '../schedules/from-config.ts';
 import type { Schedule } from '../schedules/schedule.ts';
 import type { PerParameter } from '../setting.ts';
+import { Average, type AverageOptions, averageSchema } from './average.ts';
 import { InPlace, OnPool, threadsFor } from './execution.ts';
 import { Groups, groupsSchema, type ParameterGroup } from './groups.ts';
 import type { Rule } from './rule.ts';
@@ -36,6 +37,8 @@ export interface ScanOptions {
    * for small models; from 1,048,576 parameters on all cores but one, four at most.
    */
   readonly threads?: number;
+  /** An average of the weights, to be served in their place. Default: none. */
+  readonly average?: AverageOptions;
 }
 
 /** The schema of {@link ScanOptions}, to be spread into a rule's own. */
@@ -51,6 +54,7 @@ export const scanEntries = {
   ),
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
   threads: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0), v.maxValue(64))),
+  average: v.optional(averageSchema),
 };
 
 export interface ParsedScanOptions {
@@ -60,6 +64,7 @@ export interface ParsedScanOptions {
   readonly rejections?: Partial<Observer<Rejection>> | undefined;
   readonly maxRejectionsInARow: number;
   readonly threads?: number | undefined;
+  readonly average?: v.InferOutput<typeof averageSchema> | undefined;
 }
 
 /** What a scan keeps beside its tensors, as plain data. Metrics are text: JSON has no NaN. */
@@ -67,6 +72,7 @@ const factsSchema = v.object({
   rule: v.string(),
   steps: v.number(),
   counts: v.array(v.number()),
+  averaged: v.optional(v.array(v.number())),
   history: v.optional(
     v.object({ versions: v.array(v.number()), rows: v.array(v.tuple([v.string(), v.number(), v.array(v.number())])) }),
   ),
@@ -92,18 +98,21 @@ export function scanWith(
 ): OperatorFunction<TrainingEvent, WeightsUpdate> {
   // Made here too, so that what does not fit fails before the first event.
   new Groups(params, options.lr, options.groups);
+  if (options.average) new Average(params, options.average);
   return (events$) =>
     new Observable((out) => {
-      const loaded = params.enterScan();
+      const average = options.average ? new Average(params, options.average) : null;
+      const loaded = enter(params, average?.params);
       const groups = new Groups(params, options.lr, options.groups);
       const threads = options.threads ?? threadsFor(params);
       const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
-      const stepper = new Stepper(params, rule, weightDecay, groups, execution);
+      const stepper = new Stepper(params, rule, weightDecay, groups, execution, average);
       const scan = new Scan(stepper, execution, rule.name, groups.schedules, options, out);
       params.keepScan(scan);
       const leave = async (): Promise<void> => {
         if (execution instanceof OnPool) await execution.close();
         params.leaveScan();
+        average?.params.leaveScan();
       };
       try {
         if (loaded) scan.restore(loaded);
@@ -129,6 +138,18 @@ export function scanWith(
         scan.whenIdle(leave);
       };
     });
+}
+
+/** Takes parameters, and those of their average, for one scan. */
+function enter(params: Parameters, average: Parameters | undefined): KeptState | null {
+  const loaded = params.enterScan();
+  try {
+    average?.enterScan();
+  } catch (error) {
+    params.leaveScan();
+    throw error;
+  }
+  return loaded;
 }
 
 /**
@@ -209,6 +230,7 @@ class Scan implements KeptScan {
       rule: this.#name,
       ...stepper,
       counts: [...stepper.counts],
+      averaged: stepper.averaged && [...stepper.averaged],
       epochs: this.#epochs,
       once: this.#once.state(),
       schedules: this.#schedules.map((schedule) => schedule.state()),

@@ -4,9 +4,10 @@ import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
 import type { TensorLayout } from '../payload.ts';
-import { clipFactor, type Pending } from '../pending.ts';
+import type { Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
+import type { Average } from './average.ts';
 import { Beforehand } from './beforehand.ts';
 import { Compensation, type HistoryFacts } from './compensation.ts';
 import type { Execution } from './execution.ts';
@@ -14,10 +15,10 @@ import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
 import { Passes } from './passes.ts';
-import { type Plan, planFor, type Refusal, type Run, refuseRows } from './plan.ts';
+import { type Plan, planFor, type Refusal, refuseRows } from './plan.ts';
 import { type Prologue, prologueFor } from './prologue.ts';
 import { type Rule, stepsRows } from './rule.ts';
-import { Spread, spreadKernel } from './spread.ts';
+import { RuleStep } from './rule-step.ts';
 import { WeightsUpdate } from './weights-update.ts';
 import { Work } from './work.ts';
 
@@ -26,6 +27,8 @@ export interface StepperFacts {
   readonly steps: number;
   /** How often each parameter was stepped. */
   readonly counts: readonly number[];
+  /** Where there is an average: how many steps of each parameter are in it. */
+  readonly averaged?: readonly number[] | undefined;
   /** Where delay is compensated. */
   readonly history?: HistoryFacts | undefined;
 }
@@ -37,17 +40,17 @@ export interface StepperFacts {
  */
 export class Stepper {
   readonly #params: Parameters;
-  readonly #rule: Rule;
   readonly #groups: Groups;
   readonly #execution: Execution;
   readonly #state: OptimizerState;
   readonly #passes: Passes;
   readonly #gradients: Gradients;
-  readonly #spread: Spread;
   readonly #writer: WeightsWriter;
   readonly #work: Work;
   readonly #compensation: Compensation;
   readonly #beforehand: Beforehand;
+  readonly #ruleStep: RuleStep;
+  readonly #average: Average | null;
   #steps = 0;
 
   #layout: TensorLayout | null = null;
@@ -58,17 +61,24 @@ export class Stepper {
   #admitted: GradientBatch | null = null;
   #admittedMs = 0;
 
-  constructor(params: Parameters, rule: Rule, weightDecay: PerParameter, groups: Groups, execution: Execution) {
+  constructor(
+    params: Parameters,
+    rule: Rule,
+    weightDecay: PerParameter,
+    groups: Groups,
+    execution: Execution,
+    average: Average | null,
+  ) {
     this.#params = params;
-    this.#rule = rule;
     this.#groups = groups;
     this.#execution = execution;
+    this.#average = average;
     this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
     this.#passes = new Passes(params, rule, weightDecay, this.#state);
     this.#gradients = new Gradients(params);
-    this.#spread = new Spread(params);
     this.#writer = new WeightsWriter(params);
     this.#work = new Work(execution, this.#passes, this.#gradients, stepsRows(rule));
+    this.#ruleStep = new RuleStep(params, rule, groups, this.#passes, this.#gradients, this.#work, this.#writer);
     this.#compensation = new Compensation(params);
     this.#beforehand = new Beforehand(execution, this.#passes, this.#gradients, this.#work, this.#writer, this.#compensation);
   }
@@ -104,14 +114,15 @@ export class Stepper {
     return null;
   }
 
-  /** Whether the side to be written is still being read. */
+  /** Whether a side to be written is still being read. */
   get blocked(): boolean {
-    return this.#writer.blocked;
+    return this.#writer.blocked || (this.#average?.blocked ?? false);
   }
 
   /** Resolves when {@link apply} can go on. */
-  whenFree(): Promise<void> {
-    return this.#writer.whenFree();
+  async whenFree(): Promise<void> {
+    await this.#writer.whenFree();
+    await this.#average?.whenFree();
   }
 
   /** Applies the admitted batch at the rates of the groups' schedules: one new version. */
@@ -134,12 +145,15 @@ export class Stepper {
       yield;
     }
     yield* this.#catchUp(plan);
-    const clipped = yield* this.#begin(plan, normNow, lrs);
-    yield* this.#runPasses(plan);
+    const clipped = yield* this.#ruleStep.run(plan, this.#prologue, normNow, lrs);
+    if (this.#average) {
+      yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
+      this.#average.commit(base + 1, this.#work);
+    }
     this.#commit(plan, base + 1);
     this.#steps += 1;
 
-    return new WeightsUpdate(this.#params, {
+    return new WeightsUpdate(this.#params, this.#average?.params ?? null, {
       version: base + 1,
       step: this.#steps,
       epoch,
@@ -154,19 +168,24 @@ export class Stepper {
 
   /** The tensors of the rule's state: views. */
   get tensors(): StateTensor[] {
-    return [...this.#state.tensors(), ...this.#compensation.tensors()];
+    return [...this.#state.tensors(), ...this.#compensation.tensors(), ...(this.#average?.tensors() ?? [])];
   }
 
   get facts(): StepperFacts {
     const history = this.#compensation.facts();
-    const kept = history.versions.length > 0 ? { history } : {};
-    return { steps: this.#steps, counts: [...this.#state.counts], ...kept };
+    return {
+      steps: this.#steps,
+      counts: [...this.#state.counts],
+      ...(history.versions.length > 0 ? { history } : {}),
+      ...(this.#average ? { averaged: this.#average.counts } : {}),
+    };
   }
 
   /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */
   restore({ tensors, strict }: KeptState, facts: StepperFacts | null): void {
     const others = facts?.history ? this.#compensation.restore(tensors, facts.history) : tensors;
-    this.#state.restore({ tensors: others, strict });
+    const { version } = this.#params;
+    this.#state.restore({ tensors: this.#average?.restore(others, facts?.averaged, version) ?? others, strict });
     if (!facts) return;
     this.#state.counts.set(facts.counts);
     this.#steps = facts.steps;
@@ -177,7 +196,7 @@ export class Stepper {
     this.#state.dispose();
     this.#passes.dispose();
     this.#gradients.dispose();
-    this.#spread.dispose();
+    this.#ruleStep.dispose();
     this.#compensation.dispose();
   }
 
@@ -186,53 +205,6 @@ export class Stepper {
     if (this.#writer.inPlace) return;
     const partly = runs.filter((run) => this.#work.byRows(run));
     if (this.#work.catchUp(this.#writer, [...untouched, ...partly])) yield;
-  }
-
-  /** Prepares every call of the step: addresses, and the fused end of the prologue. Tells whether the norm was clipped. */
-  *#begin({ runs }: Plan, norm: number, lrs: readonly number[]): Generator<void, boolean> {
-    const { from, to } = this.#writer;
-    const spread: [Run, number][] = [];
-    let clipped = false;
-    for (const run of runs) {
-      const { index, place, at } = run;
-      const { maxNorm, limit, decay } = this.#prologue.of(place.name);
-      const scale = clipFactor(norm, maxNorm);
-      clipped ||= scale !== 1;
-      const call = this.#passes.callOf(index);
-      call.setPrologue(scale, limit, decay);
-      call.setGradient(this.#gradients.address + at);
-      call.setWeights(from + place.offset, to + place.offset);
-      if (run.rows && !this.#work.byRows(run)) {
-        const zeros = this.#spread.zeros(index);
-        call.setWeights(from + place.offset, zeros);
-        this.#work.overGradients(spreadKernel, run);
-        spread.push([run, zeros]);
-      }
-      this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
-    }
-    if (spread.length > 0) yield;
-    for (const [{ index, place }, gradients] of spread) {
-      const call = this.#passes.callOf(index);
-      call.setPrologue(1, Number.POSITIVE_INFINITY, 0);
-      call.setGradient(gradients);
-      call.setWeights(from + place.offset, to + place.offset);
-    }
-    return clipped;
-  }
-
-  /** Runs the rule's passes, each over all parameters. */
-  *#runPasses({ runs }: Plan): Generator<void, void> {
-    for (const [number, pass] of this.#rule.passes.entries()) {
-      const due: Run[] = [];
-      for (const run of runs) {
-        const kernel = this.#passes.prepare(run.index, number);
-        if (!kernel) continue;
-        this.#work.overParameter(kernel, run);
-        due.push(run);
-      }
-      yield;
-      for (const { index } of due) this.#passes.finish(index, pass);
-    }
   }
 
   #commit({ runs }: Plan, version: number): void {

@@ -7,12 +7,15 @@ import type { Weights } from '../params/weights-reader.ts';
 export class WeightsUpdate implements StepFacts {
   readonly kind = 'update';
   readonly params: Parameters;
+  /** The average that serves in their place, where there is one. */
+  readonly average: Parameters | null;
   readonly facts: StepFacts;
   /** What the swap took, once a sink has done it. */
   swapMs: number | undefined = undefined;
 
-  constructor(params: Parameters, facts: StepFacts) {
+  constructor(params: Parameters, average: Parameters | null, facts: StepFacts) {
     this.params = params;
+    this.average = average;
     this.facts = facts;
   }
 

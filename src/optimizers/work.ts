@@ -36,22 +36,21 @@ export class Work {
 
   /** Over the gradients of a run: all elements, or the rows that are there. */
   overGradients(kernel: Kernel, run: Run): void {
-    const call = this.#passes.callOf(run.index);
-    if (!run.rows) this.#overAll(kernel, call, run.place.length);
-    else this.#overRows(kernel, call, this.rowsOf(run), run.rows.width);
+    if (!run.rows) this.overAll(kernel, run);
+    else this.#overRows(kernel, this.#passes.callOf(run.index), this.rowsOf(run), run.rows.width);
   }
 
   /** Over what the step touches: the rows that are there where it goes by rows, else all of the parameter. */
   overParameter(kernel: Kernel, run: Run): void {
     if (this.byRows(run)) this.overGradients(kernel, run);
-    else this.#overAll(kernel, this.#passes.callOf(run.index), run.place.length);
+    else this.overAll(kernel, run);
   }
 
   /** Copies weights of a parameter from one address to another. */
   copy({ index, place }: Pick<Run, 'index' | 'place'>, from: number, to: number): void {
     const call = this.#passes.callOf(index);
     call.setWeights(from, to);
-    this.#overAll(copiedKernel, call, place.length);
+    this.overAll(copiedKernel, { index, place });
   }
 
   /** Copies what a writer's side lacks of some parameters. Tells whether it lacked anything. */
@@ -80,8 +79,9 @@ export class Work {
     this.#overRows(copiedKernel, call, rows, place.length / place.dims[0]!);
   }
 
-  #overAll(kernel: Kernel, call: Call, length: number): void {
-    this.#execution.add(kernel, call.address, length);
+  /** Over all elements of a parameter. */
+  overAll(kernel: Kernel, { index, place }: Pick<Run, 'index' | 'place'>): void {
+    this.#execution.add(kernel, this.#passes.callOf(index).address, place.length);
   }
 
   #overRows({ name }: Kernel, call: Call, rows: { readonly address: number; readonly count: number }, width: number): void {

@@ -75,14 +75,14 @@ export class Parameters implements Iterable<Parameter> {
   static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
     parseOptions(specsSchema, specs, 'Parameters.create');
     const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
-    return new Parameters(specs, version);
+    return new Parameters(specs, version, new Arena());
   }
 
-  private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number) {
+  private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number, arena: Arena) {
     const { places, byteLength } = layOut(specs);
     this.places = places;
     this.byteLength = byteLength;
-    this.arena = new Arena();
+    this.arena = arena;
     this.#control = this.arena.allocate(CONTROL_BYTES);
     this.weights = [this.arena.allocate(byteLength), this.arena.allocate(byteLength)];
     this.leftRight = new LeftRight(this.arena.memory.buffer, this.#control);
@@ -149,6 +149,12 @@ export class Parameters implements Iterable<Parameter> {
     for (const [index, { name }] of this.places.entries()) if (Object.hasOwn(values, name)) this.differences.add(index);
     leftRight.commit(side, options.version ?? this.version + 1);
     leftRight.swap();
+  }
+
+  /** Others of the same names, shapes and weights, in the same memory: to be trained, while these serve their average. */
+  twin(): Parameters {
+    const specs = [...this].map(({ name, dims, data }) => [name, { dims, data }]);
+    return new Parameters(Object.fromEntries(specs), this.version, this.arena);
   }
 
   /** Makes the newest weights visible to readers. */

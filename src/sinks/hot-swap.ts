@@ -10,14 +10,15 @@ export interface Swappable {
 }
 
 /**
- * Makes the weights of each update live in a session, and passes the update on. Where the scan steps the session's own
- * parameters this is the flip of an index; other parameters of the same names are copied over.
+ * Makes the weights of each update live in a session, or their average where there is one, and passes the update on. Where
+ * those are the session's own parameters this is the flip of an index; others of the same names are copied over.
  */
 export function hotSwap(session: Swappable): MonoTypeOperatorFunction<WeightsUpdate> {
   return tap((update) => {
     const start = performance.now();
-    if (update.params === session.params) session.swap();
-    else session.params.load(update.weights, { version: update.version });
+    const served = update.average ?? update.params;
+    if (served === session.params) session.swap();
+    else session.params.load(served.latest, { version: update.version });
     update.swapMs = performance.now() - start;
     if (channels.swap.hasSubscribers) {
       channels.swap.publish({ kind: 'swap', at: 'hotSwap', version: update.version, durationMs: update.swapMs });
