@@ -14,6 +14,11 @@ export function parseOptions<S extends v.GenericSchema>(schema: S, options: unkn
   });
 }
 
+/** Checks what concerns more than one option. */
+export function expectOption(met: boolean, option: string, expected: string, got: unknown): asserts met {
+  if (!met) throw new RxgradError('invalidOption', { option, expected, got: String(got) });
+}
+
 function expectationOf({ message, expected }: v.BaseIssue<unknown>, path: string | null): string {
   // A message of the schema's own says it in words; valibot's begin like this.
   if (!message.startsWith('Invalid ') || !expected) return message;

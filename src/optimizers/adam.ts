@@ -57,7 +57,8 @@ export const adamRule = (betas: Betas, eps: number, amsgrad: boolean): Rule =>
   amsgrad
     ? {
         name: 'Adam',
-        state: [...moments, { name: 'maximum', key: 'max_exp_avg_sq' }],
+        // Not torch's max_exp_avg_sq, which is the largest n before its correction.
+        state: [...moments, { name: 'maximum', key: 'max_corrected_exp_avg_sq' }],
         passes: [{ kernel: amsgradKernel, scalars: (step) => adamScalars(betas, eps, step) }],
       }
     : adamWith('Adam', betas, eps);
@@ -70,8 +71,9 @@ export const adamWith = (name: string, betas: Betas, eps: number): Rule => ({
 });
 
 /**
- * Scans gradients into weights with adaptive moments. `amsgrad` divides by the largest corrected second moment so far, as
- * optax does. Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-8, amsgrad false.
+ * Scans gradients into weights with adaptive moments: `m ← β₁ m + (1 − β₁) g`; `n ← β₂ n + (1 − β₂) g²`;
+ * `θ ← θ − α m̂ / (√n̂ + ε)`, with `m̂ = m / (1 − β₁ᵗ)` and `n̂ = n / (1 − β₂ᵗ)`. With `amsgrad` the largest n̂ so far takes its
+ * place, as in optax (torch corrects the largest n). Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-8, amsgrad false.
  *
  * Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015); Reddi, Kale and Kumar, "On the Convergence of Adam and
  * Beyond" (2018).

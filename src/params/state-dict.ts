@@ -1,4 +1,5 @@
 import { RxgradError } from '../errors.ts';
+import { type Meaning, meaningOf } from './foreign-names.ts';
 import { type FileTensor, readTensorFile, writeTensorFile } from './tensor-file.ts';
 import type { ParameterPlace, Weights } from './weights-reader.ts';
 
@@ -27,18 +28,6 @@ export interface StateDict {
 
 const FORMAT = '1';
 
-/** What others call an optimizer's tensors. */
-const keys: Readonly<Record<string, string>> = {
-  velocity: 'momentum_buffer',
-  trace: 'momentum_buffer',
-  mu: 'exp_avg',
-  mean: 'exp_avg',
-  nu: 'exp_avg_sq',
-  square: 'exp_avg_sq',
-  count: 'step',
-};
-const prefixes = ['optimizer.', 'optim.', 'opt_state.', 'state.'];
-
 /** Writes weights under their own names and state as `state.<parameter>.<key>`. */
 export function writeStateDict(
   places: readonly ParameterPlace[],
@@ -56,24 +45,34 @@ export function writeStateDict(
 
 /** Reads what {@link writeStateDict} wrote, or a checkpoint of others. Fails with all that does not fit. */
 export function readStateDict(places: readonly ParameterPlace[], file: Uint8Array, where: string, strict: boolean): StateDict {
-  const { tensors, metadata } = readTensorFile(file, where);
+  const { tensors, unread, metadata } = readTensorFile(file, where);
   const format = metadata['rxgrad.format'];
   if (format !== undefined && format !== FORMAT) {
     throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });
   }
   const byName = new Map(places.map((place) => [place.name, place]));
+  const read = format === undefined ? meaningOf : ownMeaning;
   const weights: Record<string, Float32Array> = {};
   const state: StateTensor[] = [];
-  const differences: string[] = [];
+  const differences = [...unread].map(([name, dtype]) => `"${name}" is of a type that no weights have (${dtype})`);
+  const found = new Set<string>();
+  let count: FileTensor | undefined;
   for (const [name, tensor] of tensors) {
-    const place = byName.get(name);
-    const owner = place ? null : ownerOf(name, byName);
-    if (place && String(place.dims) === String(tensor.dims)) weights[name] = tensor.data;
-    else if (place) differences.push(`"${name}" has dims [${place.dims}], got [${tensor.dims}]`);
-    else if (owner) state.push({ ...tensor, ...owner });
-    else differences.push(`"${name}" is no parameter, nor an optimizer's state of one`);
+    const meaning = read(name, byName);
+    if (!meaning) differences.push(`"${name}" is no parameter, nor an optimizer's state of one`);
+    else if (meaning.kind === 'state') state.push({ ...tensor, parameter: meaning.parameter, key: meaning.key });
+    else if (meaning.kind === 'count') count = tensor;
+    else if (meaning.kind === 'weights') {
+      const { dims } = byName.get(meaning.parameter)!;
+      if (String(dims) === String(tensor.dims)) weights[meaning.parameter] = tensor.data;
+      else differences.push(`"${meaning.parameter}" has dims [${dims}], got [${tensor.dims}]`);
+      found.add(meaning.parameter);
+    }
   }
-  for (const { name, dims } of places) if (!tensors.has(name)) differences.push(`"${name}" [${dims}] is missing`);
+  if (count && state.length > 0 && !state.some(({ key }) => key === 'step')) {
+    state.push(...places.map(({ name }) => ({ ...count, parameter: name, key: 'step' })));
+  }
+  for (const { name, dims } of places) if (!found.has(name)) differences.push(`"${name}" [${dims}] is missing`);
   if (strict && differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
   const facts = factsOf(metadata['rxgrad.state'], where);
   return {
@@ -83,22 +82,11 @@ export function readStateDict(places: readonly ParameterPlace[], file: Uint8Arra
   };
 }
 
-/** Whose state a name stands for: `<parameter>.<key>` or `<key>.<parameter>`, behind any prefixes. */
-function ownerOf(name: string, parameters: ReadonlyMap<string, unknown>): { parameter: string; key: string } | null {
-  let rest = name;
-  for (let prefix = prefixOf(rest); prefix; prefix = prefixOf(rest)) rest = rest.slice(prefix.length);
-  const [first, last] = [rest.indexOf('.'), rest.lastIndexOf('.')];
-  for (const [parameter, key] of [
-    [rest.slice(0, last), rest.slice(last + 1)],
-    [rest.slice(first + 1), rest.slice(0, first)],
-  ] as const) {
-    if (first !== -1 && parameters.has(parameter)) return { parameter, key: keys[key] ?? key };
-  }
-  return null;
-}
-
-function prefixOf(name: string): string | undefined {
-  return prefixes.find((prefix) => name.startsWith(prefix));
+/** What a name of our own stands for: a parameter, or `state.<parameter>.<key>`. */
+function ownMeaning(name: string, parameters: { has(name: string): boolean }): Meaning | null {
+  if (parameters.has(name)) return { kind: 'weights', parameter: name };
+  const [, parameter, key] = /^state\.(.+)\.([^.]+)$/s.exec(name) ?? [];
+  return parameter !== undefined && parameters.has(parameter) ? { kind: 'state', parameter, key: key! } : null;
 }
 
 function factsOf(text: string | undefined, where: string): Readonly<Record<string, unknown>> | null {

@@ -9,6 +9,8 @@ export interface FileTensor {
 /** A safetensors file: its tensors by name, and what its `__metadata__` says. */
 export interface TensorFile {
   readonly tensors: ReadonlyMap<string, FileTensor>;
+  /** Tensors of types that are not read, and these. */
+  readonly unread: ReadonlyMap<string, string>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -40,10 +42,14 @@ export function readTensorFile(file: Uint8Array, where: string): TensorFile {
   const { __metadata__: metadata = {}, ...entries } = parsed(file.subarray(8, 8 + headerBytes), fail);
   const begin = 8 + headerBytes;
   const tensors = new Map<string, FileTensor>();
+  const unread = new Map<string, string>();
   for (const [name, entry] of Object.entries(entries)) {
     const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const type = elementTypes[String(dtype)];
-    if (!type) return fail(`"${name}" as ${Object.keys(elementTypes).join(', ')}`, String(dtype));
+    if (!type) {
+      unread.set(name, String(dtype));
+      continue;
+    }
     if (!isSizes(shape) || shape.length > MAX_RANK) return fail(`a shape for "${name}"`, String(shape));
     const length = shape.reduce((product, size) => product * size, 1);
     const [from = 0, to = 0] = isSizes(offsets) ? offsets : [];
@@ -51,10 +57,11 @@ export function readTensorFile(file: Uint8Array, where: string): TensorFile {
       return fail(`${type.bytes * length} bytes of the file for "${name}" [${shape}]`, `data_offsets ${String(offsets)}`);
     }
     const data = new Float32Array(length);
-    for (let i = 0; i < length; i++) data[i] = type.read(view, begin + from + type.bytes * i);
+    if (dtype === 'F32') new Uint8Array(data.buffer).set(file.subarray(begin + from, begin + to));
+    else for (let i = 0; i < length; i++) data[i] = type.read(view, begin + from + type.bytes * i);
     tensors.set(name, { dims: shape, data });
   }
-  return { tensors, metadata: metadata as Readonly<Record<string, string>> };
+  return { tensors, unread, metadata: metadata as Readonly<Record<string, string>> };
 }
 
 /** Writes float32 tensors as a file that any safetensors library reads. */

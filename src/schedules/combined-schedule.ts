@@ -1,4 +1,4 @@
-import { expectOption } from './options.ts';
+import { expectOption } from '../options.ts';
 import { checkedState, type Schedule, type ScheduleState } from './schedule.ts';
 
 /** How parts become one schedule. Pure: the ticks and the parts are all that it may look at. */

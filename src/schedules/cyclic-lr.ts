@@ -1,6 +1,6 @@
 import * as v from 'valibot';
-import { count, nonNegative, parseOptions, positive } from '../options.ts';
-import { baseLr, expectOption, type OptionsOf } from './options.ts';
+import { count, expectOption, nonNegative, parseOptions, positive } from '../options.ts';
+import { baseLr, type OptionsOf } from './options.ts';
 import { type Schedule, tickedSchedule } from './schedule.ts';
 
 export const cyclicLRSchema = v.strictObject({

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
-import { count, parseOptions, positive } from '../options.ts';
+import { count, expectOption, parseOptions, positive } from '../options.ts';
 import { anneal } from './anneal.ts';
-import { expectOption, type OptionsOf, properFraction } from './options.ts';
+import { type OptionsOf, properFraction } from './options.ts';
 import { type Schedule, tickedSchedule } from './schedule.ts';
 
 export const oneCycleLRSchema = v.strictObject({

@@ -1,5 +1,4 @@
 import * as v from 'valibot';
-import { RxgradError } from '../errors.ts';
 import { count, positive } from '../options.ts';
 
 /** The rate that a schedule scales. Default 1e-3. */
@@ -18,8 +17,3 @@ type ReadonlyArrays<V> = V extends readonly (infer E)[] ? readonly E[] : V;
 type ReadonlyOptions<O> = { readonly [K in keyof O]: ReadonlyArrays<O[K]> };
 /** What a user gives for a schema. */
 export type OptionsOf<S extends v.GenericSchema> = ReadonlyOptions<v.InferInput<S>>;
-
-/** Checks what concerns more than one option. */
-export function expectOption(met: boolean, option: string, expected: string, got: unknown): asserts met {
-  if (!met) throw new RxgradError('invalidOption', { option, expected, got: String(got) });
-}

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
-import { parseOptions, positive } from '../options.ts';
-import { baseLr, expectOption, milestones, type OptionsOf } from './options.ts';
+import { expectOption, parseOptions, positive } from '../options.ts';
+import { baseLr, milestones, type OptionsOf } from './options.ts';
 import { passed } from './passed.ts';
 import { type Schedule, tickedSchedule } from './schedule.ts';
 

@@ -1,5 +1,5 @@
+import { expectOption } from '../options.ts';
 import { combinedSchedule } from './combined-schedule.ts';
-import { expectOption } from './options.ts';
 import type { Schedule } from './schedule.ts';
 
 /** The first part's base rate, times lr / baseLr of every part. All parts tick together. */

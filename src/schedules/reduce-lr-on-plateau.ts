@@ -1,6 +1,6 @@
 import * as v from 'valibot';
-import { nonNegative, parseOptions } from '../options.ts';
-import { baseLr, duration, expectOption, type OptionsOf, properFraction } from './options.ts';
+import { expectOption, nonNegative, parseOptions } from '../options.ts';
+import { baseLr, duration, type OptionsOf, properFraction } from './options.ts';
 import { checkedState, type Schedule } from './schedule.ts';
 
 export const reduceLROnPlateauSchema = v.strictObject({

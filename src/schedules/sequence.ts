@@ -1,5 +1,5 @@
+import { expectOption } from '../options.ts';
 import { combinedSchedule } from './combined-schedule.ts';
-import { expectOption } from './options.ts';
 import { passed } from './passed.ts';
 import type { Schedule } from './schedule.ts';
 

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
-import { count, nonNegative, parseOptions } from '../options.ts';
+import { count, expectOption, nonNegative, parseOptions } from '../options.ts';
 import { anneal } from './anneal.ts';
-import { baseLr, duration, expectOption, type OptionsOf } from './options.ts';
+import { baseLr, duration, type OptionsOf } from './options.ts';
 import { type Schedule, tickedSchedule } from './schedule.ts';
 
 export const warmupCosineScheduleSchema = v.strictObject({
