@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import {
   type OptionsFor,
   type ScheduleConfig,
@@ -6,6 +6,9 @@ import {
   schedule,
   scheduleTypes,
 } from '../src/schedules/from-config.ts';
+import { docstringOf, fileOf } from './docstrings.ts';
+import { code } from './markdown.ts';
+import { optionsOf, optionTable, withoutDefaults } from './option-table.ts';
 import { scheduleCurve } from './schedule-curve.ts';
 
 interface Example<T extends ScheduleType> {
@@ -84,19 +87,16 @@ export function writeSchedulePages(): void {
 }
 
 function sectionOf(type: ScheduleType): string[] {
-  const { text, references } = docstringOf(type);
-  const example = written({ type, ...examples[type].options });
+  const options = optionsOf(scheduleTypes[type].schema.entries, 'schedule, config, number or function');
+  const name = type[0]!.toLowerCase() + type.slice(1);
+  const [text, references] = docstringOf(`schedules/${fileName(type)}.ts`, name);
+  const example = code({ type, ...examples[type].options });
   return [
     `## ${type}`,
     '',
-    text,
+    withoutDefaults(type, text!, options),
     '',
-    '| option | takes | default |',
-    '| --- | --- | --- |',
-    ...optionsOf(type).map(
-      ({ name, takes, value, required }) =>
-        `| \`${name}\` | ${takes} | ${required ? 'must be given' : value === undefined ? 'none' : written(value)} |`,
-    ),
+    ...optionTable(options),
     '',
     `Reference: ${references}`,
     '',
@@ -119,85 +119,6 @@ function pictureOf(type: ScheduleType): string {
   return scheduleCurve(type, rates, metrics);
 }
 
-/** The part of valibot's schemas that options are made of. */
-interface Schema {
-  readonly type: string;
-  readonly default?: unknown;
-  readonly wrapped?: Schema;
-  readonly item?: Schema;
-  readonly options?: readonly string[];
-  readonly requirement?: unknown;
-  readonly message?: unknown;
-  readonly pipe?: readonly Schema[];
-}
-
-function optionsOf(type: ScheduleType): { name: string; takes: string; value: unknown; required: boolean }[] {
-  const entries: Readonly<Record<string, Schema>> = scheduleTypes[type].schema.entries;
-  return Object.entries(entries).map(([name, schema]) => ({
-    name,
-    takes: kindOf(schema),
-    value: schema.default,
-    required: schema.wrapped === undefined,
-  }));
-}
-
-function kindOf(schema: Schema): string {
-  if (schema.wrapped) return kindOf(schema.wrapped);
-  const [first = schema, ...actions] = schema.pipe ?? [];
-  const whole = actions.some(({ type }) => type === 'safe_integer') ? 'whole ' : '';
-  const noun = nouns[first.type]?.(first) ?? String(first.message);
-  return [whole + noun, ...actions.flatMap((action) => limits[action.type]?.(action) ?? String(action.message))].join(', ');
-}
-
-const nouns: Readonly<Record<string, (schema: Schema) => string>> = {
-  number: () => 'number',
-  boolean: () => '`true` or `false`',
-  string: () => 'text',
-  picklist: ({ options }) => options!.map((option) => `\`${option}\``).join(', '),
-  array: ({ item }) => `list, each a ${kindOf(item!)}`,
-  unknown: () => 'schedule, config, number or function',
-};
-
-const limits: Readonly<Record<string, (action: Schema) => string | string[]>> = {
-  finite: () => [],
-  safe_integer: () => [],
-  gt_value: ({ requirement }) => `above ${requirement}`,
-  lt_value: ({ requirement }) => `below ${requirement}`,
-  min_value: ({ requirement }) => `at least ${requirement}`,
-};
-
-/** What the source says about a schedule. Its defaults must be the schema's, which the table shows in their place. */
-function docstringOf(type: ScheduleType): { text: string; references: string } {
-  const source = readFileSync(new URL(`../src/schedules/${fileName(type)}.ts`, import.meta.url), 'utf8');
-  const name = type[0]!.toLowerCase() + type.slice(1);
-  const [, comment] = new RegExp(`/\\*\\*((?:(?!\\*/)[\\s\\S])*)\\*/\nexport function ${name}\\(`).exec(source)!;
-  const prose = comment!.replace(/@example[\s\S]*/, '').replace(/^ \* ?/gm, '');
-  const [text, references] = prose.split('\n\n').map((paragraph) => paragraph.trim().replaceAll('\n', ' '));
-  const defaults = optionsOf(type).filter(({ value }) => value !== undefined);
-  if (defaults.length === 0) return { text: text!, references: references! };
-  const sentence = ` Defaults: ${defaults.map(({ name, value }) => `${name} ${written(value)}`).join(', ')}.`;
-  if (!text!.endsWith(sentence)) throw new Error(`${type}: expected its docstring to say "${sentence.trim()}", got "${text}"`);
-  return { text: text!.slice(0, -sentence.length), references: references! };
-}
-
 function fileName(type: ScheduleType): string {
-  return type
-    .replace('LR', 'Lr')
-    .replace(/(?<!^)[A-Z]/g, (letter) => `-${letter}`)
-    .toLowerCase();
-}
-
-/** A value as code has it, without the quotes of a string that stands alone. */
-function written(value: unknown): string {
-  return typeof value === 'string' ? value : code(value);
-}
-
-function code(value: unknown): string {
-  if (typeof value === 'string') return `'${value}'`;
-  if (value === 1 / 3) return '1/3';
-  if (typeof value === 'number' && value > 0 && value < 0.005) return value.toExponential();
-  if (Array.isArray(value)) return `[${value.map(code).join(', ')}]`;
-  if (typeof value !== 'object' || value === null) return String(value);
-  const fields = Object.entries(value).map(([name, inner]) => `${name}: ${code(inner)}`);
-  return `{ ${fields.join(', ')} }`;
+  return fileOf(type.replace('LR', 'Lr'));
 }

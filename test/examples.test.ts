@@ -22,15 +22,18 @@ const surroundings = [
   ...Object.entries(modules).flatMap(([from, names]) => names.map((name) => `const ${name}: typeof import('${from}').${name};`)),
   "type Pipeline = import('../src/cli/pipeline.ts').Pipeline;",
   "const gradients$: import('rxjs').Observable<import('rxgrad').TrainingEvent>;",
-  "const params: import('rxgrad').Parameters;",
+  "const params: import('rxgrad').Parameters, other: import('rxgrad').Parameters;",
   "const transport: import('rxgrad').Transport;",
   'const path: string;',
   'const features: Float32Array;',
   'const labels: Float32Array;',
 ];
 
+/** What is marked as an example in a docstring, or as TypeScript in a page. */
 function examplesOf(file: string): string[] {
-  const blocks = readFileSync(root + file, 'utf8').matchAll(/@example\n([\s\S]*?)\n\s*\*\//g);
+  const text = readFileSync(root + file, 'utf8');
+  if (file.endsWith('.md')) return [...text.matchAll(/^```ts\n([\s\S]*?)^```/gm)].map(([, block]) => block!);
+  const blocks = text.matchAll(/@example\n([\s\S]*?)\n\s*\*\//g);
   return [...blocks].map(([, block]) => block!.replace(/^\s*\* ?/gm, ''));
 }
 
@@ -38,9 +41,9 @@ it('documents with examples that the compiler accepts', (t) => {
   const folder = mkdtempSync(`${root}.rxgrad-examples-`);
   t.onTestFinished(() => rmSync(folder, { recursive: true }));
   let examples = 0;
-  for (const file of globSync('src/**/*.ts', { cwd: root })) {
+  for (const file of globSync(['src/**/*.ts', 'docs/*.md'], { cwd: root })) {
     for (const example of examplesOf(file)) {
-      writeFileSync(`${folder}/${examples++}-${file.replaceAll('/', '-')}`, `${example}\nexport {};\n`);
+      writeFileSync(`${folder}/${examples++}-${file.replaceAll('/', '-').replace(/\.md$/, '.ts')}`, `${example}\nexport {};\n`);
     }
   }
   expect(examples).toBeGreaterThan(10);

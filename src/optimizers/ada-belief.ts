@@ -18,7 +18,8 @@ export const adaBeliefKernel = kernel(
 );
 
 /**
- * Adam that divides by how far gradients stray from their mean: s ← β₂ s + (1 − β₂) (g − m)² + 1e-16.
+ * Adam that divides by how far gradients stray from their mean: `m ← β₁ m + (1 − β₁) g`;
+ * `s ← β₂ s + (1 − β₂) (g − m)² + 1e-16`; `θ ← θ − α m̂ / (√ŝ + ε)`, with `ŝ = s / (1 − β₂ᵗ)`.
  * Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-16.
  *
  * Zhuang et al., "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients" (2020).

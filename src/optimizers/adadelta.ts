@@ -14,8 +14,8 @@ export const adadeltaKernel = kernel(
 );
 
 /**
- * Scales by the ratio of moving averages: s ← ρ s + (1 − ρ) g²; δ = √(d + ε) / √(s + ε) · g; d ← ρ d + (1 − ρ) δ²;
- * θ ← θ − α δ. Defaults: lr 1, rho 0.9, eps 1e-6.
+ * Scales by the ratio of moving averages: `s ← ρ s + (1 − ρ) g²`; `δ = √(d + ε) / √(s + ε) · g`; `d ← ρ d + (1 − ρ) δ²`;
+ * `θ ← θ − α δ`; ρ is `rho`. Defaults: lr 1, rho 0.9, eps 1e-6.
  *
  * Zeiler, "ADADELTA: An Adaptive Learning Rate Method" (2012).
  */

@@ -84,12 +84,12 @@ function adafactorRule({ eps, clipThreshold, decayRate, beta1, factored, relativ
 }
 
 /**
- * Adam's second moment in the memory of its rows' and columns' means: with ρ = 1 − t^−decayRate, r ← ρ r + (1 − ρ) mean over
- * columns of (g² + ε₁), c likewise over rows; n = r c / mean(r); u = g / √n; θ ← θ − α u / max(1, RMS(u) / clipThreshold). Of
- * more than two axes the last two are factored; fewer, or with `factored` false, n is kept whole. With `beta1` a moving
- * average of the steps is taken. Decay λ is decoupled: θ ← θ − α λ θ first.
- * Where lr is given, α is lr; else α = max(ε₂, RMS(θ)) · min(0.01, 1 / √t).
- * Defaults: eps [1e-30, 1e-3], clipThreshold 1, decayRate 0.8, beta1 null, factored true, weightDecay 0.
+ * Adam's second moment in the memory of its rows' and columns' means: with `ρ = 1 − t^−decayRate`, `r ← ρ r + (1 − ρ) mean of
+ * (g² + ε₁)` over columns, c likewise over rows; `n = r c / mean(r)`; `u = g / √n`; `θ ← θ − α λ θ − α u / max(1, RMS(u) /
+ * clipThreshold)`. Of more than two axes the last two are factored; with fewer, or `factored` false, n is kept whole:
+ * `n ← ρ n + (1 − ρ) (g² + ε₁)`. With `beta1` a moving average of the steps is taken; decay is not in it. α is lr where it is
+ * given, else `max(ε₂, RMS(θ)) · min(lr, 1 / √t)`.
+ * Defaults: lr 0.01, eps [1e-30, 1e-3], clipThreshold 1, decayRate 0.8, beta1 null, factored true, weightDecay 0.
  *
  * Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost" (2018), algorithms 4 and 5.
  */

@@ -10,8 +10,8 @@ export const adagradKernel = kernel('adagrad', { arrays: ['sum'], scalars: ['eps
 });
 
 /**
- * Divides by the root of all squares so far: s ← s + g²; θ ← θ − αₜ g / √(s + ε), with αₜ = α / (1 + (t − 1) · lrDecay).
- * Defaults: lr 0.01, lrDecay 0, initialAccumulatorValue 0, eps 1e-10.
+ * Divides by the root of all squares so far: `s ← s + g²`; `θ ← θ − αₜ g / √(s + ε)`, with `αₜ = α / (1 + (t − 1) · lrDecay)`.
+ * s starts at `initialAccumulatorValue`. Defaults: lr 0.01, lrDecay 0, initialAccumulatorValue 0, eps 1e-10.
  *
  * Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization" (2011).
  */

@@ -15,7 +15,7 @@ export const adamaxKernel = kernel(
 );
 
 /**
- * Adam with the infinity norm: m ← β₁ m + (1 − β₁) g; u ← max(β₂ u, |g| + ε); θ ← θ − α / (1 − β₁ᵗ) · m / u.
+ * Adam with the infinity norm: `m ← β₁ m + (1 − β₁) g`; `u ← max(β₂ u, |g| + ε)`; `θ ← θ − α / (1 − β₁ᵗ) · m / u`.
  * Defaults: lr 2e-3, betas [0.9, 0.999], eps 1e-8.
  *
  * Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), section 7.1.

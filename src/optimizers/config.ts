@@ -12,9 +12,11 @@ import type { ScanOptions } from './scan.ts';
 
 /** Parameters that are treated otherwise than the rest, in a config. */
 export interface ConfigGroup extends ParameterGroup {
+  /** Their own decay. Default: that of all. */
   readonly weightDecay?: number;
-  /** Against the one norm of all gradients. */
+  /** Their own limit, against the one norm of all gradients. Default: that of all. */
   readonly gradClipNorm?: number;
+  /** Their own limit of each element. Default: that of all. */
   readonly gradClipValue?: number;
 }
 

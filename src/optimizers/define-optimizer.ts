@@ -40,6 +40,8 @@ type OptionsOf<E extends Entries> = ScanOptions & { readonly [O in keyof Input<E
 /** An operator: gradient batches in, one update out for each that was applied. */
 export interface Optimizer<O> {
   (params: Parameters, options?: O): OperatorFunction<TrainingEvent, WeightsUpdate>;
+  /** What it was made of, its rate filled in. */
+  readonly definition: Definition<Entries> & { readonly lr: number };
   /** The default of `weightDecay`, where the rule decays by itself. */
   readonly ownDecay: number | undefined;
   /** Checks options and makes the rule alone, for another to wrap. */
@@ -67,5 +69,5 @@ export function defineOptimizer<const E extends Entries>(definition: Definition<
     const { rule, weightDecay, scan } = parse(params, options ?? {});
     return scanWith(params, rule, scan, weightDecay);
   };
-  return Object.assign(operator, { ownDecay, parse });
+  return Object.assign(operator, { definition: { ...definition, lr }, ownDecay, parse });
 }

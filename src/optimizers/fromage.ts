@@ -10,8 +10,8 @@ export const fromageKernel = kernel('fromage', { scalars: ['keep', 'rate'], prol
 const SMALLEST_NORM = 1e-6;
 
 /**
- * Steps by a fraction of each parameter's norm, then shrinks: θ ← (θ − α ‖θ‖ / ‖g‖ · g) / √(1 + α²), norms of at least 1e-6.
- * Default: lr 1.
+ * Steps by a fraction of each parameter's norm, then shrinks: `θ ← (θ − α ‖θ‖ / ‖g‖ · g) / √(1 + α²)`. A norm below 1e-6 counts
+ * as 1e-6. Default: lr 1.
  *
  * Bernstein et al., "On the distance between two neural networks and the stability of learning" (2020).
  */

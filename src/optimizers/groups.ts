@@ -9,7 +9,7 @@ import { matcher } from '../setting.ts';
 export interface ParameterGroup {
   /** Names or patterns (`*` stands for any characters). Each must match a parameter. */
   readonly params: string | readonly string[];
-  /** Their own rate; default: that of all. */
+  /** Their own rate. Default: that of all. */
   readonly lr?: LearningRate;
   /** Whether they and their state stay as they are. Their gradients count in the global norm all the same. */
   readonly frozen?: boolean;

@@ -47,7 +47,7 @@ const lambRule = (betas: Betas, eps: number): Rule => ({
 });
 
 /**
- * Scales Adam's direction to each parameter's norm: u = m̂ / (√n̂ + ε) + λ θ; θ ← θ − α ‖θ‖ / ‖u‖ · u, with the factor 1
+ * Scales Adam's direction to each parameter's norm: `u = m̂ / (√n̂ + ε) + λ θ`; `θ ← θ − α ‖θ‖ / ‖u‖ · u`, with the factor 1
  * where a norm is 0. Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-6, weightDecay 0.
  *
  * You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes" (2020).

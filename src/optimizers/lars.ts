@@ -18,8 +18,8 @@ function trust([weights, gradient]: readonly number[], coefficient: number, eps:
 }
 
 /**
- * Momentum with a rate for each parameter that follows from its norms: v ← μ v + c ‖θ‖ / (‖g‖ + ε) · g; θ ← θ − α v, with the
- * factor 1 where a norm is 0. Defaults: lr 1, momentum 0.9, trustCoefficient 1e-3, eps 1e-8.
+ * Momentum with a rate for each parameter that follows from its norms: `v ← μ v + c ‖θ‖ / (‖g‖ + ε) · g`; `θ ← θ − α v`, with
+ * the factor 1 where a norm is 0; c is `trustCoefficient`. Defaults: lr 1, momentum 0.9, trustCoefficient 1e-3, eps 1e-8.
  *
  * You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks" (2017).
  */

@@ -12,8 +12,8 @@ export const lionKernel = kernel(
 );
 
 /**
- * Steps by signs: θ ← θ − α (sign(β₁ m + (1 − β₁) g) + λ θ); m ← β₂ m + (1 − β₂) g.
- * Defaults: lr 1e-4, betas [0.9, 0.99], weightDecay 0 (decoupled).
+ * Steps by signs: `θ ← θ − α (sign(β₁ m + (1 − β₁) g) + λ θ)`; `m ← β₂ m + (1 − β₂) g`.
+ * Defaults: lr 1e-4, betas [0.9, 0.99], weightDecay 0.
  *
  * Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023).
  */

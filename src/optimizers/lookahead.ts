@@ -19,13 +19,15 @@ export const lookaheadKernel = kernel(
   },
 );
 
-const { lr: _, ...entries } = scanEntries;
-const schema = v.strictObject({
-  ...entries,
+/** Its options beside those of every scan. */
+export const lookaheadEntries = {
   baseOptimizer: v.looseObject({}),
   syncPeriod: v.optional(count, 5),
   alpha: v.optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(1)), 0.5),
-});
+};
+
+const { lr: _, ...entries } = scanEntries;
+const schema = v.strictObject({ ...entries, ...lookaheadEntries });
 
 /** What {@link lookahead} takes. The rate is the base optimizer's. */
 export interface LookaheadOptions extends Omit<ScanOptions, 'lr'> {
@@ -35,7 +37,8 @@ export interface LookaheadOptions extends Omit<ScanOptions, 'lr'> {
   readonly alpha?: number;
 }
 
-const lookaheadRule = ({ name, state, passes }: Rule, syncPeriod: number, alpha: number): Rule => ({
+/** Another rule, and the slow weights behind it. */
+export const lookaheadRule = ({ name, state, passes }: Rule, syncPeriod: number, alpha: number): Rule => ({
   name: `Lookahead(${name})`,
   state: [...state, { name: 'slow', initial: (_, weight) => weight }],
   passes: [...passes, { kernel: lookaheadKernel, scalars: () => ({ alpha }), when: ({ count }) => count % syncPeriod === 0 }],
@@ -43,7 +46,8 @@ const lookaheadRule = ({ name, state, passes }: Rule, syncPeriod: number, alpha:
 
 /**
  * Steps by any other optimizer, and every `syncPeriod` steps of a parameter goes back to where a slow copy of it moves part
- * of the way: s ← s + a (θ − s); θ ← s. Defaults: syncPeriod 5, alpha 0.5.
+ * of the way: `s ← s + a (θ − s)`; `θ ← s`; a is `alpha`. The rate is that of the other.
+ * Defaults: syncPeriod 5, alpha 0.5.
  *
  * Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back" (2019).
  *

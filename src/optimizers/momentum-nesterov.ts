@@ -21,10 +21,11 @@ export const momentumNesterovRule = (mu: number): Rule => ({
 });
 
 /**
- * Scans gradients into weights with Nesterov's look-ahead: v ← μ v + g; θ ← θ − α (g + μ v).
+ * Scans gradients into weights with Nesterov's look-ahead: `v ← μ v + g`; `θ ← θ − α (g + μ v)`.
  * Defaults: lr 1e-3, momentum 0.9.
  *
- * Nesterov (1983); in the form of torch.optim.SGD(nesterov=True) and optax.trace(nesterov=True).
+ * Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k²)" (1983), in the form of
+ * torch.optim.SGD(nesterov=True) and optax.trace(nesterov=True).
  */
 export const momentumNesterov = defineOptimizer({
   name: 'momentumNesterov',

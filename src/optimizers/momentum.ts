@@ -17,7 +17,7 @@ export const momentumRule = (mu: number): Rule => ({
 });
 
 /**
- * Scans gradients into weights with momentum: v ← μ v + g; θ ← θ − α v. The velocity v is the scan's state and starts at 0.
+ * Scans gradients into weights with momentum: `v ← μ v + g`; `θ ← θ − α v`. The velocity v is the scan's state and starts at 0.
  * Defaults: lr 1e-3, momentum 0.9.
  *
  * Polyak, "Some methods of speeding up the convergence of iteration methods" (1964), in torch's form, where the rate scales

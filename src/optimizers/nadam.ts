@@ -41,9 +41,9 @@ function nadamRule(betas: Betas, eps: number, momentumDecay: number): Rule {
 }
 
 /**
- * Adam with Nesterov's look-ahead: with μₜ = β₁ (1 − ½ · 0.96^(t · momentumDecay)) and Π their product so far,
- * θ ← θ − α ((1 − μₜ) / (1 − Π) g + μₜ₊₁ / (1 − Π μₜ₊₁) m) / (√n̂ + ε).
- * Defaults: lr 2e-3, betas [0.9, 0.999], eps 1e-8, momentumDecay 0.004.
+ * Adam with Nesterov's look-ahead: with `μₜ = β₁ (1 − ½ · 0.96^(t · momentumDecay))` and Π the product of all so far, this one
+ * included, `θ ← θ − α ((1 − μₜ) / (1 − Π) g + μₜ₊₁ / (1 − Π μₜ₊₁) m) / (√n̂ + ε)`.
+ * Defaults: lr 2e-3, betas [0.9, 0.999], eps 1e-8, momentumDecay 4e-3.
  *
  * Dozat, "Incorporating Nesterov Momentum into Adam" (2016), as torch.optim.NAdam.
  */

@@ -15,8 +15,8 @@ export const novogradKernel = kernel(
 );
 
 /**
- * Divides by a moving norm of each parameter's whole gradient: n ← β₂ n + (1 − β₂) ‖g‖², at first ‖g‖²;
- * m ← β₁ m + g / (√n + ε) + λ θ; θ ← θ − α m. Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-8, weightDecay 0.
+ * Divides by a moving norm of each parameter's whole gradient: `n ← β₂ n + (1 − β₂) ‖g‖²`, at first `‖g‖²`;
+ * `m ← β₁ m + g / (√n + ε) + λ θ`; `θ ← θ − α m`. Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-8, weightDecay 0.
  *
  * Ginsburg et al., "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of Deep Networks" (2019).
  */

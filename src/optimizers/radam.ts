@@ -53,9 +53,9 @@ function radamRule(betas: Betas, eps: number): Rule {
 }
 
 /**
- * Adam whose adaptive rate is rectified while its variance is large: with ρ = 2 / (1 − β₂) − 1 and
- * ρₜ = ρ − 2 t β₂ᵗ / (1 − β₂ᵗ), the step is α r m̂ / (√n̂ + ε), r² = (ρₜ − 4)(ρₜ − 2) ρ / ((ρ − 4)(ρ − 2) ρₜ), from ρₜ ≥ 5 on,
- * before that α m̂.
+ * Adam whose adaptive rate is rectified while its variance is large: with `ρ = 2 / (1 − β₂) − 1` and
+ * `ρₜ = ρ − 2 t β₂ᵗ / (1 − β₂ᵗ)`, the step is `θ ← θ − α r m̂ / (√n̂ + ε)` from ρₜ ≥ 5 on, where
+ * `r² = (ρₜ − 4) (ρₜ − 2) ρ / ((ρ − 4) (ρ − 2) ρₜ)`, and before that `θ ← θ − α m̂`.
  * Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-8.
  *
  * Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond" (2020).

@@ -58,9 +58,9 @@ function rmspropRule(alpha: number, eps: number, mu: number, centered: boolean):
 }
 
 /**
- * Divides by a moving root mean square: s ← a s + (1 − a) g²; u = g / √(s + ε), `centered` with s − m² in the place of s,
- * m ← a m + (1 − a) g; with momentum v ← μ v + u, else v = u; θ ← θ − α v. As optax, ε stands under the root.
- * Defaults: lr 0.01, alpha 0.99, eps 1e-8, momentum 0, centered false.
+ * Divides by a moving root mean square: `s ← a s + (1 − a) g²`; `u = g / √(s + ε)`, with `centered` s − m² in the place of s,
+ * where `m ← a m + (1 − a) g`; with momentum `v ← μ v + u`, else v is u; `θ ← θ − α v`; a is `alpha`. As in optax, ε stands
+ * under the root. Defaults: lr 0.01, alpha 0.99, eps 1e-8, momentum 0, centered false.
  *
  * Tieleman and Hinton, "Lecture 6.5: rmsprop" (2012); Graves, "Generating Sequences With Recurrent Neural Networks" (2013).
  */

@@ -20,9 +20,10 @@ export const rpropKernel = kernel(
 );
 
 /**
- * Steps by sizes of each element's own, which grow while the gradient keeps its sign and shrink where it turns; there the
- * element rests for a step. The sizes start at lr. As optax has it, a step is taken when the next gradient has not turned it
- * down: one gradient later. Defaults: lr 0.01, etas [0.5, 1.2], stepSizes [1e-6, 50].
+ * Steps by sizes s of each element's own, which start at lr (it plays no other part). With p, the step that the gradient before
+ * asked for, s is multiplied by `etas[1]` where g p > 0 and by `etas[0]` where g p < 0, within `stepSizes`. Then `θ ← θ − p`;
+ * `p ← s sign(g)`: as in optax, a step is taken one gradient later. But where g p < 0 it is given up: θ stays, and `p ← 0`, so
+ * that θ stays at the next gradient, too. Defaults: lr 0.01, etas [0.5, 1.2], stepSizes [1e-6, 50].
  *
  * Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm" (1993).
  */

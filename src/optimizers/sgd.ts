@@ -12,8 +12,10 @@ export const sgdKernel = kernel('sgd', {}, ({ w, g, lr }) => ({ w: sub(w, mul(lr
 const sgdRule: Rule = { name: 'SGD', state: [], passes: [{ kernel: sgdKernel, scalars: () => ({}) }] };
 
 /**
- * Stochastic gradient descent: θ ← θ − α g; with `momentum` above 0 as {@link momentum}, with `nesterov` as
- * {@link momentumNesterov}. Defaults: lr 1e-3, momentum 0, nesterov false. As torch.optim.SGD.
+ * Stochastic gradient descent: `θ ← θ − α g`. With `momentum` above 0 it steps as {@link momentum} does, with `nesterov` too as
+ * {@link momentumNesterov}. Defaults: lr 1e-3, momentum 0, nesterov false.
+ *
+ * Robbins and Monro, "A Stochastic Approximation Method" (1951); torch.optim.SGD.
  */
 export const sgd = defineOptimizer({
   name: 'sgd',

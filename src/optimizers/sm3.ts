@@ -17,8 +17,8 @@ const accumulator = (name: string): StateSpec => ({
 });
 
 /**
- * Adagrad in the memory of one vector for each axis: s = g² + the least accumulator of the element's indices;
- * u = g / √(s + ε), 0 where s is; m ← μ m + (1 − μ) u; θ ← θ − α m; each accumulator becomes the largest s of its index.
+ * Adagrad in the memory of one vector for each axis: `s = g² + a`, where a is the least accumulator of the element's indices;
+ * `u = g / √(s + ε)`, 0 where s is; `m ← μ m + (1 − μ) u`; `θ ← θ − α m`; each accumulator becomes the largest s of its index.
  * Defaults: lr 1, momentum 0.9, eps 1e-8.
  *
  * Anil et al., "Memory-Efficient Adaptive Optimization" (2019), algorithm SM3-II; optax.sm3.

@@ -19,8 +19,8 @@ export const yogiKernel = kernel(
 const INITIAL = 1e-6;
 
 /**
- * Adam with an additive second moment: n ← n − (1 − β₂) sign(n − g²) g². Both moments start at 1e-6.
- * Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-3.
+ * Adam with an additive second moment: `m ← β₁ m + (1 − β₁) g`; `n ← n − (1 − β₂) sign(n − g²) g²`;
+ * `θ ← θ − α m̂ / (√n̂ + ε)`. Both moments start at 1e-6. Defaults: lr 1e-3, betas [0.9, 0.999], eps 1e-3.
  *
  * Zaheer et al., "Adaptive Methods for Nonconvex Optimization" (2018); optax.yogi.
  */
