@@ -4,7 +4,7 @@ import { lookaheadEntries, lookaheadRule } from '../src/optimizers/lookahead.ts'
 import type { OptimizerConfig } from '../src/optimizers/optimizer.ts';
 import { type Rule, stepsRows } from '../src/optimizers/rule.ts';
 import { ruleTypes } from '../src/optimizers/rule-types.ts';
-import { scanEntries } from '../src/optimizers/scan.ts';
+import { scanEntries } from '../src/optimizers/scan-options.ts';
 import { docstringOf, fieldsOf, fileOf } from './docstrings.ts';
 import { inWords, keptBy, keptByVariants, sampleDims, variantsOf } from './kept-state.ts';
 import { code, codeBlock } from './markdown.ts';
@@ -69,7 +69,7 @@ export function optimizersPage(): string {
     '',
     '## Options of every optimizer',
     '',
-    ...fieldTable(fieldsOf('optimizers/scan.ts', 'ScanOptions'), scanEntries, types),
+    ...fieldTable(fieldsOf('optimizers/scan-options.ts', 'ScanOptions'), scanEntries, types),
     '',
     'The default of `lr` is that of the section, where it has another.',
     '',

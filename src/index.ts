@@ -43,7 +43,7 @@ export { radam } from './optimizers/radam.ts';
 export { rmsprop } from './optimizers/rmsprop.ts';
 export { rprop } from './optimizers/rprop.ts';
 export type { RuleConfig } from './optimizers/rule-types.ts';
-export type { ScanOptions } from './optimizers/scan.ts';
+export type { ScanOptions } from './optimizers/scan-options.ts';
 export { sgd } from './optimizers/sgd.ts';
 export { sm3 } from './optimizers/sm3.ts';
 export type { WeightsUpdate } from './optimizers/weights-update.ts';

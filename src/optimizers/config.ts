@@ -8,7 +8,7 @@ import { addDecayedWeights } from '../stages/add-decayed-weights.ts';
 import { clipByGlobalNorm } from '../stages/clip-by-global-norm.ts';
 import { clipByValue } from '../stages/clip-by-value.ts';
 import { groupEntries, matching, type ParameterGroup } from './groups.ts';
-import type { ScanOptions } from './scan.ts';
+import type { ScanOptions } from './scan-options.ts';
 
 /** Parameters that are treated otherwise than the rest, in a config. */
 export interface ConfigGroup extends ParameterGroup {

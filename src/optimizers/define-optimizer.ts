@@ -7,7 +7,8 @@ import type { LearningRate } from '../schedules/from-config.ts';
 import { type PerParameter, parseSetting, type Setting } from '../setting.ts';
 import { matching } from './groups.ts';
 import type { Rule } from './rule.ts';
-import { type ParsedScanOptions, type ScanOptions, scanEntries, scanWith } from './scan.ts';
+import { scanWith } from './scan.ts';
+import { type ParsedScanOptions, type ScanOptions, scanEntries } from './scan-options.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
 type Entries = v.ObjectEntries;

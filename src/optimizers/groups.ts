@@ -41,6 +41,11 @@ export class Groups {
     this.#frozen = members.map((group) => group !== -1 && groups[group]!.frozen);
   }
 
+  /** For each parameter the number of its schedule, or −1 where it is frozen. */
+  get indices(): number[] {
+    return this.#scheduleOf.map((schedule, parameter) => (this.#frozen[parameter] ? -1 : schedule));
+  }
+
   scheduleIndex(parameter: number): number {
     return this.#scheduleOf[parameter]!;
   }

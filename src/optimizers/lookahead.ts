@@ -7,7 +7,8 @@ import type { Parameters } from '../params/parameters.ts';
 import { readConfig } from './config.ts';
 import type { Rule } from './rule.ts';
 import { type RuleConfig, ruleTypes } from './rule-types.ts';
-import { type ScanOptions, scanEntries, scanWith } from './scan.ts';
+import { scanWith } from './scan.ts';
+import { type ScanOptions, scanEntries } from './scan-options.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
 export const lookaheadKernel = kernel(

@@ -4,7 +4,7 @@ import type { Parameters } from '../params/parameters.ts';
 import { type ConfigBase, readConfig } from './config.ts';
 import { type LookaheadOptions, lookahead } from './lookahead.ts';
 import { type RuleConfig, ruleTypes } from './rule-types.ts';
-import type { ScanOptions } from './scan.ts';
+import type { ScanOptions } from './scan-options.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
 type Scan = (params: Parameters, options: never) => OperatorFunction<TrainingEvent, WeightsUpdate>;

@@ -18,7 +18,7 @@ import { novograd } from './novograd.ts';
 import { radam } from './radam.ts';
 import { rmsprop } from './rmsprop.ts';
 import { rprop } from './rprop.ts';
-import type { ScanOptions } from './scan.ts';
+import type { ScanOptions } from './scan-options.ts';
 import { sgd } from './sgd.ts';
 import { sm3 } from './sm3.ts';
 import { yogi } from './yogi.ts';

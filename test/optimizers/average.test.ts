@@ -243,9 +243,10 @@ describe('parameters that take an average', () => {
   });
 
   it('have none where the state is of a scan without one; a scan without one refuses a state with one', async () => {
+    const groups = [{ params: 'c', frozen: true }];
     const plain = model();
     from([batch(1)])
-      .pipe(momentum(plain))
+      .pipe(momentum(plain, { groups }))
       .subscribe();
     const second = model();
     const twin = second.twin();
@@ -256,6 +257,8 @@ describe('parameters that take an average', () => {
     const averaged = await follow(model(), momentum, [batch(1)], { decay: 0.9 });
     const other = model();
     other.loadStateDict(averaged.stateDict());
-    await expect(lastValueFrom(of(batch(1)).pipe(momentum(other)))).rejects.toThrow('"a.average" is no state of Momentum');
+    await expect(lastValueFrom(of(batch(1)).pipe(momentum(other, { groups })))).rejects.toThrow(
+      '"a.average" is no state of Momentum',
+    );
   });
 });

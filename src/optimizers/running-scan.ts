@@ -1,0 +1,227 @@
+import { Subject, type Subscriber } from 'rxjs';
+import { type RejectionReason, RxgradError } from '../errors.ts';
+import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
+import { channels } from '../observe/channels.ts';
+import { Once } from '../once.ts';
+import type { KeptScan } from '../params/parameters.ts';
+import type { KeptState } from '../params/state-dict.ts';
+import { type InPlace, OnPool } from './execution.ts';
+import type { Rates } from './rates.ts';
+import { differencesOf, parseScanFacts, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import type { ParsedScanOptions } from './scan-options.ts';
+import type { Stepper } from './stepper.ts';
+import type { WeightsUpdate } from './weights-update.ts';
+
+/**
+ * One subscription's scan: takes events one by one, waiting where a step runs on other threads, or where a reader still holds
+ * what it would write.
+ */
+export class RunningScan implements KeptScan {
+  readonly failed$ = new Subject<void>();
+  readonly #stepper: Stepper;
+  readonly #execution: InPlace | OnPool;
+  readonly #rates: Rates;
+  readonly #shape: ScanShape;
+  readonly #options: ParsedScanOptions;
+  readonly #out: Subscriber<WeightsUpdate>;
+  readonly #once = new Once();
+  #queue: TrainingEvent[] = [];
+  #waiting = false;
+  // A part of a step that other threads are at: memory must stay.
+  #writing: Promise<unknown> | null = null;
+  // Set while what was queued is handled: what subscribers send in the meantime goes to the end of the line.
+  #draining = false;
+  #sourceDone = false;
+  #rejectionsInARow = 0;
+
+  constructor(
+    stepper: Stepper,
+    execution: InPlace | OnPool,
+    rates: Rates,
+    shape: ScanShape,
+    options: ParsedScanOptions,
+    out: Subscriber<WeightsUpdate>,
+  ) {
+    this.#stepper = stepper;
+    this.#execution = execution;
+    this.#rates = rates;
+    this.#shape = shape;
+    this.#options = options;
+    this.#out = out;
+  }
+
+  next(event: TrainingEvent): void {
+    if (this.#waiting || this.#draining) this.#queue.push(event);
+    else this.#handle(event);
+  }
+
+  complete(): void {
+    this.#sourceDone = true;
+    if (!this.#waiting && !this.#draining) this.#out.complete();
+  }
+
+  /** Ends the stream with an error. The error goes first: the source, once let go, would complete the stream. */
+  fail(error: unknown): void {
+    this.#out.error(error);
+    this.failed$.next();
+  }
+
+  /** Does something once no other thread is at a step: now, or later. */
+  whenIdle(then: () => void): void {
+    if (this.#writing) this.#writing.then(then, then);
+    else then();
+  }
+
+  get busy(): boolean {
+    return this.#writing !== null;
+  }
+
+  get settled(): boolean {
+    return !this.#waiting && this.#queue.length === 0;
+  }
+
+  state(): KeptState {
+    const stepper = this.#stepper.facts;
+    const facts: ScanFacts = {
+      rule: this.#shape.rule,
+      ...stepper,
+      counts: [...stepper.counts],
+      averaged: stepper.averaged && [...stepper.averaged],
+      once: this.#once.state(),
+      groups: [...this.#shape.groups],
+      ...this.#rates.state(),
+    };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true };
+  }
+
+  /** Goes on from where another scan was. */
+  restore(kept: KeptState): void {
+    if (!kept.facts) {
+      this.#stepper.restore(kept, null);
+      return;
+    }
+    const facts = parseScanFacts(kept.facts);
+    const differences = differencesOf(facts, this.#shape);
+    if (kept.strict && differences.length > 0) {
+      throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+    }
+    const { rule, names } = this.#shape;
+    this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
+    this.#once.restore(facts.once);
+    if (facts.schedules.length === this.#rates.size) this.#rates.restore(facts);
+  }
+
+  dispose(): void {
+    this.#stepper.dispose();
+  }
+
+  #handle(event: TrainingEvent): void {
+    if (event instanceof GradientBatch) {
+      this.#step(event);
+    } else if (event.kind === 'rejection') {
+      this.#reject(event);
+    } else if (event.kind === 'epoch') {
+      this.#tick(event);
+    } else {
+      this.#rates.report(event.name, event.value);
+      acknowledge(event);
+    }
+  }
+
+  #step(batch: GradientBatch): void {
+    const execution = this.#execution;
+    const duplicate = this.#once.refuse(batch);
+    if (duplicate) {
+      this.#refuse(batch, duplicate);
+    } else if (execution instanceof OnPool) {
+      this.#later(batch, async () => (await this.#onPool(execution, this.#stepper.admit(batch))) ?? this.#applyWhenFree());
+    } else {
+      const refusal = execution.finish(this.#stepper.admit(batch));
+      if (refusal) this.#refuse(batch, refusal);
+      else if (this.#stepper.blocked) this.#later(batch, () => this.#applyWhenFree());
+      else this.#applied(batch, execution.finish(this.#stepper.apply(this.#rates.lrs, this.#rates.epochs)));
+    }
+  }
+
+  /** Null where nobody listens any more. */
+  async #applyWhenFree(): Promise<WeightsUpdate | null> {
+    if (!this.#out.closed && this.#stepper.blocked) await this.#stepper.whenFree();
+    if (this.#out.closed) return null;
+    const step = this.#stepper.apply(this.#rates.lrs, this.#rates.epochs);
+    return this.#execution instanceof OnPool ? this.#onPool(this.#execution, step) : this.#execution.finish(step);
+  }
+
+  async #onPool<T>(pool: OnPool, step: Generator<void, T>): Promise<T> {
+    const result = pool.finish(step);
+    this.#writing = result;
+    try {
+      return await result;
+    } finally {
+      this.#writing = null;
+    }
+  }
+
+  #applied(batch: GradientBatch, update: WeightsUpdate): void {
+    this.#once.applied(batch.facts);
+    this.#rejectionsInARow = 0;
+    if (this.#options.tickOn === 'step') this.#rates.tick();
+    if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
+    this.#out.next(update);
+    acknowledge(batch);
+  }
+
+  /** Does a step that has to wait. Events that come in the meantime stand in line. */
+  #later(batch: GradientBatch, step: () => Promise<WeightsUpdate | RxgradError<RejectionReason> | null>): void {
+    this.#waiting = true;
+    step()
+      .then((result) => {
+        if (this.#out.closed || !result) return;
+        this.#waiting = false;
+        this.#draining = true;
+        if (result instanceof RxgradError) this.#refuse(batch, result);
+        else this.#applied(batch, result);
+        this.#drain();
+      })
+      .catch((error: unknown) => this.fail(error));
+  }
+
+  #drain(): void {
+    let handled = 0;
+    while (handled < this.#queue.length && !this.#waiting && !this.#out.closed) this.#handle(this.#queue[handled++]!);
+    this.#draining = false;
+    this.#queue.splice(0, handled);
+    if (this.#sourceDone && !this.#waiting) this.#out.complete();
+  }
+
+  #tick(event: TrainingEvent & { kind: 'epoch' }): void {
+    const refusal = this.#once.refuseEpoch(event);
+    if (refusal) {
+      this.#refuse(event, refusal);
+      return;
+    }
+    if (this.#options.tickOn === 'epoch') this.#rates.tick();
+    this.#rates.endEpoch();
+    const lr = this.#rates.lrs[0]!;
+    if (channels.epoch.hasSubscribers)
+      channels.epoch.publish({ kind: 'epoch', at: this.#shape.rule, epoch: this.#rates.epochs, lr });
+    acknowledge(event);
+  }
+
+  #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {
+    this.#reject(rejection(error, event.delivery, event instanceof GradientBatch ? event.facts : {}));
+  }
+
+  #reject(rejected: Rejection): void {
+    if (channels.rejection.hasSubscribers)
+      channels.rejection.publish({ kind: 'rejection', at: this.#shape.rule, rejection: rejected });
+    this.#options.rejections?.next?.(rejected);
+    acknowledge(rejected);
+    // 409: the record itself was fine, it only came twice.
+    if (rejected.error.status === 409) return;
+    this.#rejectionsInARow += 1;
+    if (this.#rejectionsInARow < this.#options.maxRejectionsInARow) return;
+    const { message } = rejected.error;
+    const { error: cause } = rejected;
+    this.fail(new RxgradError('tooManyRejections', { count: this.#rejectionsInARow, last: message }, { cause }));
+  }
+}

@@ -1,0 +1,52 @@
+import * as v from 'valibot';
+import { parseOptions } from '../options.ts';
+
+/** What a scan keeps beside its tensors, as plain data. Metrics are text: JSON has no NaN. */
+const scanFactsSchema = v.object({
+  rule: v.string(),
+  steps: v.number(),
+  counts: v.array(v.number()),
+  averaged: v.optional(v.array(v.number())),
+  history: v.optional(
+    v.object({ versions: v.array(v.number()), rows: v.array(v.tuple([v.string(), v.number(), v.array(v.number())])) }),
+  ),
+  epochs: v.number(),
+  once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
+  schedules: v.array(v.record(v.string(), v.number())),
+  /** For each parameter the number of its schedule, and −1 where it is frozen. */
+  groups: v.array(v.number()),
+  metrics: v.array(v.tuple([v.string(), v.string()])),
+});
+
+export type ScanFacts = v.InferOutput<typeof scanFactsSchema>;
+
+/** What a scan is made for. */
+export interface ScanShape {
+  readonly rule: string;
+  readonly names: readonly string[];
+  readonly groups: readonly number[];
+}
+
+/** Checks what another scan kept. */
+export function parseScanFacts(kept: unknown): ScanFacts {
+  return parseOptions(scanFactsSchema, kept, 'state dict');
+}
+
+/** All in which a scan is made for something else than the one that kept some facts. */
+export function differencesOf(facts: ScanFacts, { rule, names, groups }: ScanShape): string[] {
+  return [
+    ...(facts.rule === rule ? [] : [`the state is of ${facts.rule}, the scan of ${rule}`]),
+    ...(facts.counts.length === names.length
+      ? []
+      : [`the state is of ${facts.counts.length} parameters, the scan of ${names.length}`]),
+    ...names.flatMap((name, i) => {
+      const [was, is] = [facts.groups[i], groups[i]];
+      return was === is || was === undefined ? [] : [`"${name}" is ${inWords(was)} in the state, ${inWords(is!)} in the scan`];
+    }),
+  ];
+}
+
+function inWords(group: number): string {
+  if (group === -1) return 'frozen';
+  return group === 0 ? 'stepped at the rate of all' : `stepped at rate ${group} of those that groups have`;
+}

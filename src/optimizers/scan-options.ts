@@ -1,0 +1,57 @@
+import type { Observer } from 'rxjs';
+import * as v from 'valibot';
+import type { Rejection } from '../events.ts';
+import type { LearningRate } from '../schedules/from-config.ts';
+import { type AverageOptions, averageSchema } from './average.ts';
+import { groupsSchema, type ParameterGroup } from './groups.ts';
+
+/** What every scan takes beside its rule's own options. */
+export interface ScanOptions {
+  /** Default 1e-3. */
+  readonly lr?: LearningRate;
+  /** Whether rates change as epochs end, or with every step. Default: epoch. */
+  readonly tickOn?: 'epoch' | 'step';
+  /** Parameters with a rate of their own, or frozen. */
+  readonly groups?: readonly ParameterGroup[];
+  /** Gets every event that was left out. They are counted in the metrics in any case. */
+  readonly rejections?: Partial<Observer<Rejection>>;
+  /**
+   * Bad events without a good batch between them, after which the stream fails (records that merely came twice do not
+   * count). Default 1000.
+   */
+  readonly maxRejectionsInARow?: number;
+  /**
+   * Threads that run the kernels while this one stays free: 0 for none, in place. Results are the same bits. Default: none
+   * for small models; from 1,048,576 parameters on all cores but one, four at most.
+   */
+  readonly threads?: number;
+  /** An average of the weights, to be served in their place. Default: none. */
+  readonly average?: AverageOptions;
+}
+
+/** The schema of {@link ScanOptions}, to be spread into a rule's own. */
+export const scanEntries = {
+  lr: v.optional(
+    v.custom<LearningRate>(() => true),
+    1e-3,
+  ),
+  tickOn: v.optional(v.picklist(['epoch', 'step']), 'epoch'),
+  groups: groupsSchema,
+  rejections: v.optional(
+    v.custom<Partial<Observer<Rejection>>>((value) => typeof value === 'object' && value !== null, 'an observer'),
+  ),
+  maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
+  threads: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0), v.maxValue(64))),
+  average: v.optional(averageSchema),
+};
+
+/** {@link ScanOptions} with their defaults. */
+export interface ParsedScanOptions {
+  readonly lr: LearningRate;
+  readonly tickOn: 'epoch' | 'step';
+  readonly groups: v.InferOutput<typeof groupsSchema>;
+  readonly rejections?: Partial<Observer<Rejection>> | undefined;
+  readonly maxRejectionsInARow: number;
+  readonly threads?: number | undefined;
+  readonly average?: v.InferOutput<typeof averageSchema> | undefined;
+}
