@@ -1,8 +1,9 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { fromEvent, lastValueFrom, takeUntil } from 'rxjs';
 import { Meter, percentiles } from '../src/cli/meter.ts';
 import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
 import type { Reporter } from '../src/cli/reporter.ts';
+import { RxgradError } from '../src/errors.ts';
 import { fromTransport, HotSwapSession, hotSwap, type OptimizerConfig, optimizer, type Rejection } from '../src/index.ts';
 import { readModel } from '../src/inference/onnx/model.ts';
 import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
@@ -11,24 +12,27 @@ const SHOWN_REJECTIONS = 10;
 
 /** Gradients of a topic become weights of a model: the road from the log to a live session, with nothing made up. */
 export const pipeline: Pipeline = {
-  summary: 'Turns the gradients of a topic into weights of an ONNX model, with momentum',
+  summary: 'Turns the gradients of a topic into weights of an ONNX model, with momentum or any other optimizer',
   options: [
     { flags: '--model <file>', summary: 'ONNX model, with its weights as initializers', required: true },
     { flags: '--topic <name>', summary: 'topic of the gradients', required: true },
     { flags: '--from <place>', summary: 'where to begin: beginning or end', default: 'beginning', choices: ['beginning', 'end'] },
     { flags: '--until-end', summary: 'end behind the last record there is now, instead of waiting for more' },
-    { flags: '--lr <rate>', summary: 'learning rate', default: 0.1, number: 'any' },
+    { flags: '--lr <rate>', summary: 'learning rate (default: 0.1)', number: 'any' },
     {
       flags: '--step-size <epochs>',
       summary: 'epochs after which the rate is multiplied by gamma (default: never)',
       number: 'whole',
     },
-    { flags: '--gamma <factor>', summary: 'factor of the rate', default: 0.1, number: 'any' },
-    { flags: '--momentum <share>', summary: 'share of the velocity that stays', default: 0.9, number: 'any' },
+    { flags: '--gamma <factor>', summary: 'factor of the rate (default: 0.1)', number: 'any' },
+    { flags: '--momentum <share>', summary: 'share of the velocity that stays (default: 0.9)', number: 'any' },
     { flags: '--nesterov', summary: "take Nesterov's look-ahead" },
     { flags: '--clip-norm <norm>', summary: 'limit of the global norm (default: none)', number: 'any' },
     { flags: '--clip-value <limit>', summary: 'limit of each element (default: none)', number: 'any' },
-    { flags: '--weight-decay <factor>', summary: 'L2 decay', default: 0, number: 'any' },
+    { flags: '--weight-decay <factor>', summary: 'L2 decay (default: 0)', number: 'any' },
+    { flags: '--optimizer <file>', summary: 'any optimizer, as JSON, in the place of rate, momentum, clips and decay' },
+    { flags: '--load-state <file>', summary: 'state dict to go on from: safetensors, also of torch or braintools' },
+    { flags: '--save-state <file>', summary: 'state dict to write at the end: weights and all that the optimizer keeps' },
     { flags: '--save <file>', summary: 'ONNX model to write at the end, with the weights it came to' },
   ],
   run,
@@ -36,22 +40,28 @@ export const pipeline: Pipeline = {
 
 async function run({ transport, options, report, signal }: PipelineContext): Promise<void> {
   const model = String(options.model);
+  const config = options.optimizer === undefined ? momentumConfig(options) : await readConfig(options);
   const session = await HotSwapSession.load(model);
   const meter = new Meter();
   report.progress(() => progressLine(meter));
   try {
+    if (options.loadState) session.params.loadStateDict(String(options.loadState));
     const updates$ = fromTransport(transport, {
       topic: String(options.topic),
       from: options.from === 'end' ? 'end' : 'beginning',
       ...(options.untilEnd ? { until: 'end' } : {}),
     }).pipe(
-      optimizer(session.params, configOf(options), { rejections: { next: rejectionLines(report) } }),
+      optimizer(session.params, config, { rejections: { next: rejectionLines(report) } }),
       hotSwap(session),
       takeUntil(fromEvent(signal, 'abort')),
     );
     await lastValueFrom(updates$, { defaultValue: null });
     report.close();
     summarise(report, meter);
+    if (options.saveState) {
+      await writeFile(String(options.saveState), session.params.stateDict());
+      report.line(`state of version ${session.params.version} saved to ${options.saveState}`);
+    }
     if (options.save) {
       const weights = Object.fromEntries([...session.params].map(({ name, data }) => [name, data]));
       await writeFile(String(options.save), withInitializers(readModel(model), weights));
@@ -63,13 +73,29 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
   }
 }
 
-function configOf(options: PipelineOptions): OptimizerConfig {
-  const { lr, stepSize, gamma, momentum, clipNorm, clipValue, weightDecay } = options as Record<string, number | undefined>;
+const momentumOptions = ['lr', 'stepSize', 'gamma', 'momentum', 'nesterov', 'clipNorm', 'clipValue', 'weightDecay'];
+
+async function readConfig(options: PipelineOptions): Promise<OptimizerConfig> {
+  const other = momentumOptions.find((name) => options[name] !== undefined);
+  if (other) throw invalidOption('no other option on the optimizer with it', `${other} ${options[other]}`);
+  try {
+    return JSON.parse(await readFile(String(options.optimizer), 'utf8'));
+  } catch (error) {
+    throw invalidOption('a file of JSON', (error as Error).message);
+  }
+}
+
+const invalidOption = (expected: string, got: string) =>
+  new RxgradError('invalidOption', { option: '--optimizer', expected, got });
+
+function momentumConfig(options: PipelineOptions): OptimizerConfig {
+  const given = options as Record<string, number | undefined>;
+  const { lr = 0.1, stepSize, gamma = 0.1, momentum = 0.9, clipNorm, clipValue, weightDecay = 0 } = given;
   return {
     type: options.nesterov ? 'MomentumNesterov' : 'Momentum',
-    lr: stepSize === undefined ? lr! : { type: 'StepLR', baseLr: lr!, stepSize, gamma: gamma! },
-    momentum: momentum!,
-    weightDecay: weightDecay!,
+    lr: stepSize === undefined ? lr : { type: 'StepLR', baseLr: lr, stepSize, gamma },
+    momentum,
+    weightDecay,
     ...(clipNorm === undefined ? {} : { gradClipNorm: clipNorm }),
     ...(clipValue === undefined ? {} : { gradClipValue: clipValue }),
   };

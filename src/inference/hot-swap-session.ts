@@ -1,7 +1,8 @@
 import { InferenceSession, type Tensor } from 'onnxruntime-node';
 import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
-import { type ParameterSpec, Parameters } from '../params/parameters.ts';
+import type { ParameterSpec } from '../params/layout.ts';
+import { Parameters } from '../params/parameters.ts';
 import type { WeightsReader } from '../params/weights-reader.ts';
 import { assertFeeds } from './feeds.ts';
 import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';

@@ -1,19 +1,13 @@
-import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
 import { Differences } from './differences.ts';
+import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
 import { type KeptState, readStateDict, writeStateDict } from './state-dict.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
-
-/** A parameter as it is given: dims and, row-major, as many values; zeros where there are none. */
-export interface ParameterSpec {
-  readonly dims: readonly number[];
-  readonly data?: ArrayLike<number>;
-}
 
 /** A parameter as it is kept. `data` is a view of the newest weights: read it anew after a step. */
 export interface Parameter {
@@ -34,11 +28,6 @@ export interface KeptScan {
   dispose(): void;
 }
 
-const dimension = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0));
-const specsSchema = v.record(
-  v.string(),
-  v.strictObject({ dims: v.array(dimension), data: v.optional(v.custom<ArrayLike<number>>(isArrayLike, 'an array of numbers')) }),
-);
 const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true) });
 const optionsSchema = v.strictObject({
   version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
@@ -195,9 +184,7 @@ export class Parameters implements Iterable<Parameter> {
   loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean } = {}): void {
     const { strict } = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
     if (this.#scanning) throw new RxgradError('parametersInUse', {});
-    const where = typeof source === 'string' ? source : 'state dict';
-    const file = typeof source === 'string' ? readFileSync(source) : source;
-    const { weights, version, state } = readStateDict(this.places, file, where, strict);
+    const { weights, version, state } = readStateDict(this.places, source, strict);
     this.load(weights, { version: version ?? this.version + 1 });
     this.#forget();
     this.#loaded = state;
@@ -257,27 +244,4 @@ export class Parameters implements Iterable<Parameter> {
     if (!own) return [`"${name}" is not a parameter (there are ${this.names.join(', ')})`];
     return own.length === data.length ? [] : [`"${name}" has ${own.length} values [${own.dims}], got ${data.length}`];
   }
-}
-
-function layOut(specs: Readonly<Record<string, ParameterSpec>>): { places: ParameterPlace[]; byteLength: number } {
-  const places: ParameterPlace[] = [];
-  let offset = 0;
-  for (const [name, { dims, data }] of Object.entries(specs)) {
-    const length = dims.reduce((product, dim) => product * dim, 1);
-    if (data && data.length !== length) {
-      const expected = `${length} values for dims [${dims}]`;
-      throw new RxgradError('invalidOption', {
-        option: `Parameters.create: ${name}.data`,
-        expected,
-        got: `${data.length} values`,
-      });
-    }
-    places.push({ name, dims: [...dims], offset, length });
-    offset += Math.ceil((4 * length) / 64) * 64;
-  }
-  return { places, byteLength: offset };
-}
-
-function isArrayLike(value: unknown): boolean {
-  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 }

@@ -44,8 +44,9 @@ export function writeStateDict(
 }
 
 /** Reads what {@link writeStateDict} wrote, or a checkpoint of others. Fails with all that does not fit. */
-export function readStateDict(places: readonly ParameterPlace[], file: Uint8Array, where: string, strict: boolean): StateDict {
-  const { tensors, unread, metadata } = readTensorFile(file, where);
+export function readStateDict(places: readonly ParameterPlace[], source: Uint8Array | string, strict: boolean): StateDict {
+  const where = typeof source === 'string' ? source : 'state dict';
+  const { tensors, unread, metadata } = readTensorFile(source);
   const format = metadata['rxgrad.format'];
   if (format !== undefined && format !== FORMAT) {
     throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { RxgradError } from '../errors.ts';
 
 /** A tensor of a file, converted to the numbers of JavaScript. */
@@ -28,11 +29,13 @@ const elementTypes: Readonly<Record<string, { readonly bytes: number; read(view:
   I32: { bytes: 4, read: (view, at) => view.getInt32(at, true) },
 };
 
-/** Reads a safetensors file into float32, whatever its types. Nothing is allocated that the file does not hold. */
-export function readTensorFile(file: Uint8Array, where: string): TensorFile {
+/** Reads a safetensors file, its bytes or a path, into float32, whatever its types. Nothing is allocated that it does not hold. */
+export function readTensorFile(source: Uint8Array | string): TensorFile {
+  const where = typeof source === 'string' ? source : 'state dict';
   const fail = (expected: string, got: string): never => {
     throw new RxgradError('invalidCheckpoint', { where, expected, got });
   };
+  const file = typeof source === 'string' ? readPath(source) : source;
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.byteLength < 8) fail('a safetensors file', `${file.byteLength} bytes`);
   const headerBytes = Number(view.getBigUint64(0, true));
@@ -88,6 +91,15 @@ export function writeTensorFile(
     at += data.byteLength;
   }
   return file;
+}
+
+function readPath(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const got = (cause as Error).message;
+    throw new RxgradError('invalidCheckpoint', { where: path, expected: 'a file that can be read', got }, { cause });
+  }
 }
 
 function parsed(header: Uint8Array, fail: (expected: string, got: string) => never): Record<string, unknown> {

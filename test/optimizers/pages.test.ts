@@ -77,7 +77,7 @@ describe.each(ofTypes)('%s', (type, text) => {
     const params = model();
     const config = type === 'Lookahead' ? { type, baseOptimizer: { type: 'SGD' } } : { type };
     run(params, optimizer(params, config as OptimizerConfig));
-    const { tensors } = readTensorFile(params.stateDict(), 'state dict');
+    const { tensors } = readTensorFile(params.stateDict());
     const keys = [...tensors.keys()].filter((name) => name.startsWith('state.')).map((name) => name.split('.').at(-1)!);
     expect(new Set(keys)).toEqual(new Set([...kept!.matchAll(/`(\w+)`/g)].map(([, key]) => key)));
   });
