@@ -2,6 +2,7 @@ import { publish, type Report } from './report.ts';
 
 const benches: Readonly<Record<string, () => Promise<{ default: () => Report | Promise<Report> }>>> = {
   step: () => import('./step.ts'),
+  sparse: () => import('./sparse.ts'),
   ingest: () => import('./ingest.ts'),
   swap: () => import('./swap.ts'),
   timer: () => import('./timer.ts'),

@@ -4,11 +4,21 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 /** A step of which rule, over how many parameters, and what of it counts: see peers/contestants.py. */
-export interface Problem {
+export interface DenseProblem {
   readonly rule: 'momentum' | 'adam';
-  readonly mode: 'alone' | 'received';
+  readonly mode: 'alone' | 'bare' | 'received';
   readonly size: number;
 }
+
+/** A step of which rule, over rows of a table, another set of them in each call: see peers/rows.py. */
+export interface RowsProblem {
+  readonly rule: 'sgd' | 'adagrad' | 'adam';
+  readonly mode: 'rows';
+  readonly dims: readonly [number, number];
+  readonly rows: readonly (readonly number[])[];
+}
+
+export type Problem = DenseProblem | RowsProblem;
 
 /** What a Python has to offer. */
 export interface PeersDescription {
@@ -22,7 +32,7 @@ export interface PeersDescription {
 /** Contestants that can be called, as they are after some steps. */
 export interface Prepared {
   readonly steps: number;
-  /** `way`: how a message is taken in. `weights`: the first few. */
+  /** `way`: how gradients are taken. `weights`: the first few. */
   readonly ready: Readonly<Record<string, { readonly way: string; readonly weights: readonly number[] }>>;
   readonly failed: Readonly<Record<string, string>>;
 }

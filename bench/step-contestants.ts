@@ -1,14 +1,13 @@
 import { Subject } from 'rxjs';
-import { GradientBatch } from '../src/events.ts';
+import { GradientBatch, type TrainingEvent } from '../src/events.ts';
 import { CALL_BYTES, Call } from '../src/kernels/call.ts';
-import { KernelPool } from '../src/kernels/pool/kernel-pool.ts';
 import { adamRule } from '../src/optimizers/adam.ts';
-import { type Execution, InPlace } from '../src/optimizers/execution.ts';
+import { type Execution, InPlace, OnPool } from '../src/optimizers/execution.ts';
 import { momentumRule } from '../src/optimizers/momentum.ts';
 import { type OptimizerConfig, optimizer } from '../src/optimizers/optimizer.ts';
 import type { Pass, Rule } from '../src/optimizers/rule.ts';
 import { Parameters } from '../src/params/parameters.ts';
-import { tensorLayout } from '../src/payload.ts';
+import { type TensorLayout, tensorLayout } from '../src/payload.ts';
 import { clipFactor } from '../src/pending.ts';
 
 /** An optimizer as its rule, and as a config with all that comes before the rule. */
@@ -35,9 +34,12 @@ export function model(size: number, matrices: number): Parameters {
   return Parameters.create(Object.fromEntries(Array.from({ length: matrices }, (_, i) => [`w${i}`, { dims: [side, side] }])));
 }
 
-/** Gradients as a message has them: sin 0, sin 1, … */
+let sines = new Float32Array(0);
+
+/** Gradients as a message has them: sin 0, sin 1, … They are computed once: do not write there. */
 export function gradientBytes(length: number): Buffer {
-  return Buffer.from(Float32Array.from({ length }, (_, i) => Math.sin(i)).buffer);
+  if (sines.length < length) sines = Float32Array.from({ length }, (_, i) => Math.sin(i));
+  return Buffer.from(sines.buffer, 0, 4 * length);
 }
 
 /** Where a message lies in what came from a socket. */
@@ -71,34 +73,27 @@ export function stepAlone(params: Parameters, { rule, config }: Setup, threads: 
     leftRight.commit(leftRight.target, count);
     leftRight.swap();
   };
-  if (threads === 0) {
-    const inPlace = new InPlace(arena);
-    const take = (): void => {
-      count += 1;
-      for (const pass of rule.passes) begin(inPlace, pass);
-      end();
-    };
-    return { take, close: () => {} };
-  }
-  const pool = new KernelPool(arena, threads);
-  const take = async (): Promise<void> => {
+  const stepWith = function* (execution: Execution): Generator<void, void> {
     count += 1;
     for (const pass of rule.passes) {
-      begin(pool, pass);
-      await pool.run();
+      begin(execution, pass);
+      yield;
     }
     end();
   };
-  return { take, close: () => void pool.close() };
+  const execution = threads === 0 ? new InPlace(arena) : new OnPool(arena, threads);
+  return {
+    take: () => execution.finish(stepWith(execution)),
+    close: () => execution instanceof OnPool && void execution.close(),
+  };
 }
 
 /** A call for each parameter, with all that stays the same in every step. */
 function callsFor({ arena, places, byteLength }: Parameters, rule: Rule, config: Setup['config']) {
   const gradients = arena.allocate(byteLength);
   const arrays = rule.state.map(() => arena.allocate(byteLength));
-  const values = new Float32Array(gradientBytes(byteLength / 4).buffer);
-  arena.floats(gradients, values.length).set(values);
-  const norm = Math.sqrt(arena.kernels.sumOfSquares(gradients, values.length));
+  gradientBytes(byteLength / 4).copy(arena.bytes, gradients);
+  const norm = Math.sqrt(arena.kernels.sumOfSquares(gradients, byteLength / 4));
   const { lr, gradClipNorm, gradClipValue = Number.POSITIVE_INFINITY, weightDecay } = config;
   return places.map(({ offset, dims, length }) => {
     const call = new Call(arena.memory.buffer, arena.allocate(CALL_BYTES));
@@ -109,10 +104,16 @@ function callsFor({ arena, places, byteLength }: Parameters, rule: Rule, config:
   });
 }
 
-/** The operator that users write, fed by a Subject: a step with the next batch. */
-export function stepReceived(params: Parameters, { config }: Setup, threads: number, next: () => GradientBatch): Step {
-  const batches = new Subject<GradientBatch>();
-  const scan = optimizer(params, config, { threads, maxRejectionsInARow: 1, rejections: { next: fail } });
+/** The operator that users write, fed by a Subject: a step with the next batch. Without `threads`, it chooses them itself. */
+export function stepReceived(
+  params: Parameters,
+  { config }: { readonly config: OptimizerConfig },
+  threads: number | undefined,
+  next: () => TrainingEvent,
+): Step {
+  const batches = new Subject<TrainingEvent>();
+  const chosen = threads === undefined ? {} : { threads };
+  const scan = optimizer(params, config, { ...chosen, maxRejectionsInARow: 1, rejections: { next: fail } });
   let applied = (): void => {};
   const onStep = (): void => {
     params.swap();
@@ -137,7 +138,11 @@ export function received(params: Parameters, payloads: readonly Buffer[]): () =>
     begin += 4 * length;
     return spec;
   });
-  const layout = tensorLayout(tensors, begin);
+  return batchesOf(tensorLayout(tensors, begin), payloads);
+}
+
+/** As {@link received}, of payloads that lie as told. */
+export function batchesOf(layout: TensorLayout, payloads: readonly Uint8Array[]): () => GradientBatch {
   let sequence = 0;
   return () => {
     const payload = payloads[sequence % payloads.length]!;

@@ -4,14 +4,15 @@ Reads commands from stdin and answers on stdout, one JSON object a line, so that
 libraries take turns with its own contestants:
 
     {"command": "describe"}                  versions, cores, contestants, and what is missing and why
-    {"command": "prepare", "rule": "momentum" | "adam", "mode": "alone" | "received", "size": 16384}
+    {"command": "prepare", "rule": "momentum" | "adam", "mode": "alone" | "bare" | "received", "size": 16384}
+    {"command": "prepare", "rule": "sgd" | "adagrad" | "adam", "mode": "rows", "dims": [9, 4], "rows": [[0, 7], [3]]}
                                              builds and compiles every contestant; the weights each has some steps later
     {"command": "lap", "contestant": "...", "calls": 100}
                                              nanoseconds a call
     {"command": "quit"}                      so does the end of stdin
 
-Where there is more than one sensible way to take a message in, each is tried, and the fastest takes part. Python's garbage
-collector rests during a lap, as in `timeit`. What a call counts is told in contestants.py.
+Where there is more than one sensible way to take gradients, each is tried, and the fastest takes part. Python's garbage
+collector rests during a lap, as in `timeit`. What a call counts is told in contestants.py and rows.py.
 """
 
 import gc
@@ -27,6 +28,7 @@ from functools import partial
 from itertools import repeat
 
 from contestants import CORES, Problem, contestants
+from rows import RowsProblem, rows_contestants
 
 CHECKED_STEPS, CHECKED_WEIGHTS = 3, 16
 TRIAL_SECONDS = 0.3
@@ -41,9 +43,9 @@ def seconds(call, calls):
 
 
 def trial(contestant, problem, way):
-    """The least time of a call, some calls in."""
+    """The least time of a call, some calls in: memory that is touched for the first time is the system's business."""
     call, _ = contestant.make(problem, way)
-    seconds(call, CHECKED_STEPS)
+    seconds(call, max(CHECKED_STEPS, problem.cycle))
     best, end = math.inf, time.perf_counter() + TRIAL_SECONDS
     while time.perf_counter() < end:
         best = min(best, seconds(call, 1))
@@ -57,7 +59,7 @@ def reason(error):
 class Session:
     def __init__(self):
         self.contestants, self.missing, self.versions = {}, {}, {'python': platform.python_version()}
-        for name, contestant in contestants().items():
+        for name, contestant in (contestants() | rows_contestants()).items():
             try:
                 for package in ('numpy', *contestant.packages):
                     importlib.import_module(package)
@@ -70,19 +72,22 @@ class Session:
     def describe(self):
         return {'versions': self.versions, 'cores': CORES, 'contestants': list(self.contestants), 'missing': self.missing}
 
-    def prepare(self, rule, mode, size):
+    def prepare(self, mode, **options):
         self.calls.clear()
-        problem = Problem(rule, mode, size)
+        problem = (RowsProblem if mode == 'rows' else Problem)(mode=mode, **options)
         ready, failed = {}, {}
         for name, contestant in self.contestants.items():
+            ways = contestant.ways.get(mode, ())
+            if not ways:
+                continue
             gc.collect()
             try:
                 contestant.enter()
-                ways = contestant.ways if problem.received else ('held',)
                 way = ways[0] if len(ways) == 1 else min(ways, key=partial(trial, contestant, problem))
                 call, weights = contestant.make(problem, way)
                 seconds(call, CHECKED_STEPS)
                 ready[name] = {'way': way, 'weights': weights()[:CHECKED_WEIGHTS].tolist()}
+                seconds(call, problem.cycle)
                 self.calls[name] = call
             except Exception as error:
                 failed[name] = reason(error)

@@ -6,12 +6,15 @@ import { openPeers, type Peers } from '../../bench/peers.ts';
 
 const described = { versions: { torch: '2' }, cores: 2, contestants: ['torch'], missing: { 'optax jit': 'no jax' } };
 
+/** An answer that is the question. */
+const asked = Symbol();
+
 /** An interpreter that answers whatever it is asked with these lines, and then ends. */
 function interpreter(...answers: unknown[]): string {
   const folder = mkdtempSync(join(tmpdir(), 'rxgrad-peers-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const path = join(folder, 'python');
-  const lines = answers.map((answer) => `read -r line; echo '${JSON.stringify(answer)}'`);
+  const lines = answers.map((answer) => `read -r line; echo ${answer === asked ? '"$line"' : `'${JSON.stringify(answer)}'`}`);
   writeFileSync(path, ['#!/bin/sh', ...lines, 'read -r line || exit 0; echo gone >&2; exit 3', ''].join('\n'));
   chmodSync(path, 0o755);
   return path;
@@ -43,6 +46,15 @@ describe('openPeers', () => {
     const peers = await opened(described, prepared, { ns: 5 });
     const answers = [peers.describe(), peers.prepare({ rule: 'adam', mode: 'alone', size: 16 }), peers.lap('torch', 10)] as const;
     expect(await Promise.all(answers)).toEqual([described, prepared, 5]);
+    await peers.close();
+  });
+
+  it('asks in JSON', async () => {
+    const peers = await opened(asked, asked);
+    const dense = { rule: 'momentum', mode: 'bare', size: 16 } as const;
+    const sparse = { rule: 'sgd', mode: 'rows', dims: [9, 4], rows: [[0, 7], [3]] } as const;
+    expect(await peers.prepare(dense)).toEqual({ command: 'prepare', ...dense });
+    expect(await peers.prepare(sparse)).toEqual({ command: 'prepare', ...sparse });
     await peers.close();
   });
 
