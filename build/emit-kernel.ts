@@ -1,6 +1,20 @@
 import { callWords } from '../src/kernels/call.ts';
 import { type ElementKernel, type Lanes, MAXIMUM_ARRAYS, MAXIMUM_SCALARS, SUM_BLOCK } from '../src/kernels/kernel.ts';
 
+/**
+ * What a loop does to a gradient before the rule: clip(g · scale, ±limit) + decay · w. What a step does without is not
+ * computed (measured 15 % less for Momentum): a scale of 1 and an infinite limit change no bit, but decay 0 would.
+ */
+interface Variant {
+  readonly limited: boolean;
+  readonly decayed: boolean;
+}
+
+const nothing: Variant = { limited: false, decayed: false };
+const everyVariant: readonly Variant[] = [false, true].flatMap((limited) =>
+  [false, true].map((decayed) => ({ limited, decayed })),
+);
+
 /** Writes a kernel as AssemblyScript: `name(call, begin, end)` over elements and, where rows can be stepped, `nameRows`. */
 export function emitKernel(kernel: ElementKernel): string {
   if (kernel.arrays.length > MAXIMUM_ARRAYS) throw new Error(`${kernel.name}: more than ${MAXIMUM_ARRAYS} arrays`);
@@ -8,9 +22,9 @@ export function emitKernel(kernel: ElementKernel): string {
   const taken = [...kernel.arrays, ...kernel.scalars].find((name) => name in callWords);
   if (taken) throw new Error(`${kernel.name}: "${taken}" is the name of what every call has`);
   const used = usedNames(kernel);
-  const variants = kernel.prologue && used.has('g') ? [true, false] : [false];
+  const variants = kernel.prologue && used.has('g') ? everyVariant : [nothing];
   return [
-    ...variants.map((decayed) => rangeFunction(kernel, used, decayed)),
+    ...variants.map((variant) => rangeFunction(kernel, used, variant)),
     entry(kernel, used, variants),
     ...(kernel.sums.length === 0 ? [rowsEntry(kernel, used, variants)] : []),
   ].join('\n');
@@ -19,7 +33,6 @@ export function emitKernel(kernel: ElementKernel): string {
 /** The file that kernels are emitted into begins with this. */
 export const preamble = [
   "import { end, high, loadF32, loadLanes, loadU32, low, storeF64, storeLanes, wholeVectorsEnd } from './lanes';",
-  "import { prologue } from './prologue';",
   '',
 ].join('\n');
 
@@ -46,7 +59,7 @@ function usedNames(kernel: ElementKernel): Set<string> {
   return used;
 }
 
-function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, decayed: boolean): string {
+function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, variant: Variant): string {
   const pointers = pointersOf(kernel, used);
   const first = pointers[0]!;
   const parameters = [
@@ -58,15 +71,15 @@ function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, decayed
   const sums = kernel.sums.map((_, i) => `  let sum${i} = f64x2.splat(0);`);
   const advance = (by: number): string => pointers.map((p) => `${p}_ += ${by};`).join(' ');
   const loop = (until: string, single: boolean): string =>
-    [`  while (${first}_ < ${until}) {`, body(kernel, used, decayed, single), `    ${advance(single ? 4 : 16)}`, '  }'].join(
+    [`  while (${first}_ < ${until}) {`, body(kernel, used, variant, single), `    ${advance(single ? 4 : 16)}`, '  }'].join(
       '\n',
     );
   return [
-    `function ${rangeName(kernel, decayed)}(${parameters.join(', ')}): void {`,
+    `function ${rangeName(kernel, variant)}(${parameters.join(', ')}): void {`,
     ...sums,
     `  const vectors = wholeVectorsEnd(${first}_, length);`,
     `  const last = end(${first}_, length);`,
-    ...(kernel.prologue && used.has('g') ? ['  const lowest = f32x4.neg(limit);'] : []),
+    ...(variant.limited ? ['  const lowest = f32x4.neg(limit);'] : []),
     loop('vectors', false),
     loop('last', true),
     ...kernel.sums.map((_, i) => `  storeF64(sums + ${8 * i}, f64x2.extract_lane(sum${i}, 0) + f64x2.extract_lane(sum${i}, 1));`),
@@ -75,13 +88,15 @@ function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, decayed
   ].join('\n');
 }
 
-function body(kernel: ElementKernel, used: ReadonlySet<string>, decayed: boolean, single: boolean): string {
+function body(kernel: ElementKernel, used: ReadonlySet<string>, { limited, decayed }: Variant, single: boolean): string {
   const lines: string[] = [];
   for (const name of pointersOf(kernel, used)) {
     if (isRead(kernel, name)) lines.push(`const ${name} = loadLanes(${name}_, ${single});`);
   }
   if (kernel.prologue && used.has('g')) {
-    lines.push(`const gradient = prologue(g, w, scale, lowest, limit, decay, ${decayed});`);
+    lines.push(`const scaled = f32x4.mul(g, scale);`);
+    lines.push(`const clipped = ${limited ? 'f32x4.pmin(f32x4.pmax(scaled, lowest), limit)' : 'scaled'};`);
+    lines.push(`const gradient = ${decayed ? 'f32x4.add(clipped, f32x4.mul(decay, w))' : 'clipped'};`);
   }
   const names = new Map<Lanes, string>();
   const expression = (node: Lanes): string => {
@@ -124,8 +139,8 @@ function instruction({ op }: Lanes, operands: readonly string[]): string {
   }
 }
 
-function rangeName({ name }: ElementKernel, decayed: boolean): string {
-  return decayed ? `${name}Decayed` : `${name}Plain`;
+function rangeName({ name }: ElementKernel, { limited, decayed }: Variant): string {
+  return `${name}${limited ? 'Limited' : ''}${decayed ? 'Decayed' : ''}Range`;
 }
 
 /** Reads a call's addresses and scalars into locals. */
@@ -141,16 +156,24 @@ function unpacked(kernel: ElementKernel, used: ReadonlySet<string>): string[] {
 }
 
 /** Runs the variant that the call asks for: decay 0 must not turn −0 into +0. */
-function dispatch(kernel: ElementKernel, variants: readonly boolean[], args: string, indent: string): string[] {
-  if (variants.length === 1) return [`${indent}${rangeName(kernel, false)}(${args});`];
-  return [`${indent}if (decayed) ${rangeName(kernel, true)}(${args});`, `${indent}else ${rangeName(kernel, false)}(${args});`];
+function dispatch(kernel: ElementKernel, variants: readonly Variant[], args: string, indent: string): string[] {
+  const run = (variant: Variant): string => `${rangeName(kernel, variant)}(${args});`;
+  if (variants.length === 1) return [`${indent}${run(variants[0]!)}`];
+  return variants.map((variant, i) => {
+    const conditions = Object.entries(variant).map(([name, wanted]) => (wanted ? name : `!${name}`));
+    return `${indent}${i === 0 ? '' : 'else '}if (${conditions.join(' && ')}) ${run(variant)}`;
+  });
 }
 
-function decayedFlag(variants: readonly boolean[]): string[] {
-  return variants.length === 1 ? [] : [`  const decayed = loadF32(call + ${4 * callWords.decay}) != 0;`];
+function flags(variants: readonly Variant[]): string[] {
+  if (variants.length === 1) return [];
+  return [
+    `  const limited = loadF32(call + ${4 * callWords.limit}) != Infinity;`,
+    `  const decayed = loadF32(call + ${4 * callWords.decay}) != 0;`,
+  ];
 }
 
-function entry(kernel: ElementKernel, used: ReadonlySet<string>, variants: readonly boolean[]): string {
+function entry(kernel: ElementKernel, used: ReadonlySet<string>, variants: readonly Variant[]): string {
   const pointers = pointersOf(kernel, used).map((name) => `${name} + at`);
   const splats = splatsOf(kernel, used);
   const summed = kernel.sums.length > 0;
@@ -161,7 +184,7 @@ function entry(kernel: ElementKernel, used: ReadonlySet<string>, variants: reado
   return [
     `export function ${kernel.name}(call: usize, begin: i32, end: i32): void {`,
     ...unpacked(kernel, used),
-    ...decayedFlag(variants),
+    ...flags(variants),
     ...(summed
       ? [
           `  const sums = <usize>loadU32(call + ${4 * callWords.sums});`,
@@ -179,13 +202,13 @@ function entry(kernel: ElementKernel, used: ReadonlySet<string>, variants: reado
 }
 
 /** Over rows of a table: gradients lie one row after the other, everything else where the row's number says. */
-function rowsEntry(kernel: ElementKernel, used: ReadonlySet<string>, variants: readonly boolean[]): string {
+function rowsEntry(kernel: ElementKernel, used: ReadonlySet<string>, variants: readonly Variant[]): string {
   const pointers = pointersOf(kernel, used).map((name) => (name === 'g' ? 'g + (<usize>row) * stride' : `${name} + at`));
   const args = [...pointers, 'width', ...splatsOf(kernel, used)].join(', ');
   return [
     `export function ${kernel.name}Rows(call: usize, begin: i32, end: i32): void {`,
     ...unpacked(kernel, used),
-    ...decayedFlag(variants),
+    ...flags(variants),
     `  const rows = <usize>loadU32(call + ${4 * callWords.rows});`,
     `  const width = <i32>loadU32(call + ${4 * callWords.width});`,
     '  const stride = (<usize>width) << 2;',

@@ -10,24 +10,31 @@ import type { Parameters } from '../params/parameters.ts';
  * it needs what they leave; so it is written once for both.
  */
 export interface Execution {
+  /** Whether what is noted can be done beside other work of the step. */
+  readonly beside: boolean;
   /**
-   * Notes a kernel over all of a call: so many elements, or rows of a `width` (default 1). It is done when the step goes on
-   * behind its next yield.
+   * Notes a kernel over elements `[begin, length)` of a call, or over rows of a `width` (default 1). It is done when the step
+   * goes on behind its next yield.
    */
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width?: number): void;
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width?: number, begin?: number): void;
+  /** Begins with what was noted, while the step does something else. */
+  start(): void;
 }
 
 /** On the calling thread, at once. */
 export class InPlace implements Execution {
+  readonly beside = false;
   readonly #arena: Arena;
 
   constructor(arena: Arena) {
     this.#arena = arena;
   }
 
-  add({ name }: Pick<Kernel, 'name'>, call: number, length: number): void {
-    this.#arena.kernels.run(name, call, 0, length);
+  add({ name }: Pick<Kernel, 'name'>, call: number, length: number, _width = 1, begin = 0): void {
+    this.#arena.kernels.run(name, call, begin, length);
   }
+
+  start(): void {}
 
   finish<T>(step: Generator<void, T>): T {
     let result = step.next();
@@ -39,30 +46,57 @@ export class InPlace implements Execution {
 /** Elements that are done sooner than they are handed over, as where few rows of a large table are stepped. */
 const FEW = 2 ** 16;
 
-/** On threads of its own, but for little work; the calling thread is free in between. */
+/** Elements that all threads together have done in about a millisecond: the calling one helps, which spares it the wait. */
+const TOGETHER = 2 ** 21;
+
+/** For how long a step holds the calling thread before others have their turn. */
+const TURN_MS = 0.5;
+
+/** On threads of its own. The calling one does little work alone, some together with them, and is free during much. */
 export class OnPool implements Execution {
+  readonly beside = true;
   readonly #pool: KernelPool;
   // Elements of what was noted.
   #noted = 0;
+  #started = false;
 
   constructor(arena: Arena, threads: number) {
     this.#pool = new KernelPool(arena, threads);
   }
 
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1): void {
-    this.#pool.add(kernel, call, length, width);
-    this.#noted += length * width;
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1, begin = 0): void {
+    this.#pool.add(kernel, call, length, width, begin);
+    this.#noted += (length - begin) * width;
+  }
+
+  start(): void {
+    this.#pool.start();
+    this.#started = true;
   }
 
   async finish<T>(step: Generator<void, T>): Promise<T> {
-    for (;;) {
-      const result = step.next();
+    let turnAt = performance.now() + TURN_MS;
+    for (let result = step.next(); ; result = step.next()) {
       if (result.done) return result.value;
-      const few = this.#noted > 0 && this.#noted <= FEW;
-      this.#noted = 0;
-      if (few) this.#pool.runHere();
-      else await Promise.all([this.#pool.run(), eventLoopTurn()]);
+      if (!this.#finishNoted()) await this.#pool.done();
+      else if (performance.now() < turnAt) continue;
+      await eventLoopTurn();
+      turnAt = performance.now() + TURN_MS;
     }
+  }
+
+  /** Does what was noted, or hands it out. False where others are still at some of it. */
+  #finishNoted(): boolean {
+    const [noted, started] = [this.#noted, this.#started];
+    this.#noted = 0;
+    this.#started = false;
+    if (noted === 0) return true;
+    if (noted <= FEW && !started) {
+      this.#pool.runHere();
+      return true;
+    }
+    if (!started) this.#pool.start();
+    return noted <= TOGETHER && this.#pool.join();
   }
 
   close(): Promise<void> {

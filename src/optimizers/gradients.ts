@@ -1,11 +1,14 @@
 import { CALL_BYTES, Call } from '../kernels/call.ts';
 import { shapedKernel } from '../kernels/kernel.ts';
-import { blockFor } from '../kernels/kernels.ts';
+import { blockFor, copyBytes } from '../kernels/kernels.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { type TakenIn, type TensorLayout, takingIn } from '../payload.ts';
 import type { Execution } from './execution.ts';
 
 const squares = { ...shapedKernel('squares', {}), byElement: true };
+
+/** Elements that are copied in one go: whole blocks. */
+const PORTION = 2 ** 18;
 
 /** Room in the arena for one batch's gradients, and their norm. */
 export class Gradients {
@@ -26,24 +29,30 @@ export class Gradients {
   }
 
   /** Takes a payload in, yielding now and then; returns what it came to. */
-  takeIn(layout: TensorLayout, payload: Uint8Array): Generator<void, TakenIn> {
+  *takeIn(layout: TensorLayout, payload: Uint8Array, execution: Execution): Generator<void, TakenIn> {
+    const { arena } = this.#params;
     this.#room = this.#enough(this.#room, layout.roomBytes);
-    return takingIn(this.#params.arena, this.#room.address, layout, payload);
+    if (!layout.plain || !execution.beside || layout.elements < PORTION)
+      return yield* takingIn(arena, this.address, layout, payload);
+    // A portion is squared while the next one is copied.
+    this.#prepare(layout);
+    for (let at = 0; at < layout.elements; at += PORTION) {
+      const stop = Math.min(layout.elements, at + PORTION);
+      copyBytes(payload, arena.bytes, this.address + 4 * at, 4 * at, 4 * stop);
+      if (at > 0) yield;
+      execution.add(squares, this.#call.address, stop, 1, at);
+      execution.start();
+    }
+    yield;
+    return { sumOfSquares: this.#sum(layout), rows: null };
   }
 
   /** The norm as it is now. */
-  *norm({ elements }: TensorLayout, execution: Execution): Generator<void, number> {
-    const block = blockFor(elements);
-    const blocks = Math.ceil(elements / block);
-    this.#sums = this.#enough(this.#sums, 8 * blocks);
-    this.#call.setGradient(this.#room.address);
-    this.#call.setSums(this.#sums.address);
-    this.#call.setRows(0, block);
-    execution.add(squares, this.#call.address, elements);
+  *norm(layout: TensorLayout, execution: Execution): Generator<void, number> {
+    this.#prepare(layout);
+    execution.add(squares, this.#call.address, layout.elements);
     yield;
-    let sum = 0;
-    for (const part of new Float64Array(this.#params.arena.memory.buffer, this.#sums.address, blocks)) sum += part;
-    return Math.sqrt(sum);
+    return Math.sqrt(this.#sum(layout));
   }
 
   /** Names of tensors that are not finite. */
@@ -59,6 +68,23 @@ export class Gradients {
     const { arena } = this.#params;
     for (const { address, byteLength } of [this.#room, this.#sums]) arena.release(address, byteLength);
     arena.release(this.#call.address, CALL_BYTES);
+  }
+
+  /** Prepares the call that squares, block by block. */
+  #prepare({ elements }: TensorLayout): void {
+    const block = blockFor(elements);
+    this.#sums = this.#enough(this.#sums, 8 * Math.ceil(elements / block));
+    this.#call.setGradient(this.address);
+    this.#call.setSums(this.#sums.address);
+    this.#call.setRows(0, block);
+  }
+
+  /** Adds up the squares of all blocks, in order. */
+  #sum({ elements }: TensorLayout): number {
+    const blocks = Math.ceil(elements / blockFor(elements));
+    let sum = 0;
+    for (const part of new Float64Array(this.#params.arena.memory.buffer, this.#sums.address, blocks)) sum += part;
+    return sum;
   }
 
   #enough(piece: { address: number; byteLength: number }, byteLength: number): { address: number; byteLength: number } {

@@ -35,10 +35,11 @@ export function scanWith(
       const loaded = enter(params, average?.params);
       const threads = options.threads ?? threadsFor(params);
       const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
-      const leave = async (): Promise<void> => {
-        if (execution instanceof OnPool) await execution.close();
+      const leave = (): void => {
         params.leaveScan();
         average?.params.leaveScan();
+        // Threads that find nothing to do end in their own time.
+        if (execution instanceof OnPool) void execution.close();
       };
       let scan: RunningScan;
       try {
@@ -49,7 +50,7 @@ export function scanWith(
         if (loaded) scan.restore(loaded);
       } catch (error) {
         out.error(error);
-        return () => leave();
+        return leave;
       }
       // A source that emits while it is being subscribed to has no subscription yet that a failure could end.
       const subscription = events$.pipe(takeUntil(scan.failed$)).subscribe({

@@ -100,7 +100,7 @@ export class Stepper {
     const stale = refuseStale(this.#prologue.staleness, batch.facts.base, version, this.#compensation.oldest, where);
     if (stale) return stale;
     const start = performance.now();
-    const taken = yield* this.#gradients.takeIn(layout, payload);
+    const taken = yield* this.#gradients.takeIn(layout, payload, this.#execution);
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
     if (!Number.isFinite(taken.sumOfSquares)) {
       const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);

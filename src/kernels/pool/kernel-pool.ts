@@ -5,15 +5,17 @@ import { type Kernel, SUM_BLOCK } from '../kernel.ts';
 import { type Job, JobQueue, QUEUE_CAPACITY } from './job-queue.ts';
 
 /** Elements of a job: whole blocks of sums and whole cache lines; small enough that threads end about together. */
-const CHUNK = 8 * SUM_BLOCK;
+const CHUNK = 4 * SUM_BLOCK;
+
+/** For how long this thread looks on until others have done the last jobs, before it turns to other things. */
+const JOIN_MS = 0.2;
 
 // As this file: TypeScript from the sources, JavaScript from what is built.
 const workerFile = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
 
 /**
- * Threads that run kernels over an arena while this thread goes on with other things. How a parameter is cut into jobs
- * follows from its length alone, and sums are added up block by block in order; so the bits are those of a run in place, for
- * any number of threads.
+ * Threads that run kernels over an arena beside this one. How a parameter is cut into jobs follows from its length alone, and
+ * sums are added up block by block in order; so the bits are those of a run in place, for any number of threads.
  */
 export class KernelPool {
   readonly #arena: Arena;
@@ -36,24 +38,38 @@ export class KernelPool {
     this.#failed.catch(() => {});
   }
 
-  /** Notes a kernel over a whole call (elements, or rows of a width), for the next {@link run}. */
-  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1): void {
+  /** Notes a kernel over elements `[begin, length)` of a call, or over rows of a width: for the next {@link start}. */
+  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1, begin = 0): void {
     const kernel = this.#arena.kernels.indexOf(name);
     const chunk = Math.max(1, byElement ? Math.floor(CHUNK / Math.max(1, width)) : length);
-    for (let begin = 0; begin < length; begin += chunk) {
-      this.#jobs.push({ kernel, call, begin, end: Math.min(length, begin + chunk) });
+    for (let at = begin; at < length; at += chunk) {
+      this.#jobs.push({ kernel, call, begin: at, end: Math.min(length, at + chunk) });
     }
   }
 
-  /** Runs what was noted. Nothing that it reads or writes may be touched before it resolves. */
-  async run(): Promise<void> {
-    const jobs = this.#jobs;
-    this.#jobs = [];
+  /** Hands out what was noted. Nothing that it reads or writes may be touched before it is done. */
+  start(): void {
+    this.#queue.fill(this.#jobs.splice(0, QUEUE_CAPACITY));
+  }
+
+  /** Does jobs on this thread, too, until all that was handed out is done. False where others are still at some. */
+  join(): boolean {
+    for (;;) {
+      this.#queue.takeAll(this.#run);
+      if (!this.#queue.isDone(JOIN_MS)) return false;
+      if (this.#jobs.length === 0) return true;
+      this.start();
+    }
+  }
+
+  /** Resolves when all that was handed out, or noted since, is done; this thread is free meanwhile. */
+  async done(): Promise<void> {
     // A wait alone does not keep the process alive.
     for (const worker of this.#workers) worker.ref();
     try {
-      for (let i = 0; i < jobs.length; i += QUEUE_CAPACITY) {
-        this.#queue.fill(jobs.slice(i, i + QUEUE_CAPACITY));
+      await Promise.race([this.#queue.done(), this.#failed]);
+      while (this.#jobs.length > 0) {
+        this.start();
         await Promise.race([this.#queue.done(), this.#failed]);
       }
     } finally {
@@ -61,9 +77,9 @@ export class KernelPool {
     }
   }
 
-  /** As {@link run}, on this thread, at once. */
+  /** As {@link start}, on this thread alone, at once. */
   runHere(): void {
-    for (const { kernel, call, begin, end } of this.#jobs) this.#arena.kernels.loops[kernel]!.run(call, begin, end);
+    for (const { kernel, call, begin, end } of this.#jobs) this.#run(kernel, call, begin, end);
     this.#jobs = [];
   }
 
@@ -77,4 +93,8 @@ export class KernelPool {
     await Promise.all(ended);
     this.#queue.release(this.#arena);
   }
+
+  readonly #run = (kernel: number, call: number, begin: number, end: number): void => {
+    this.#arena.kernels.loops[kernel]!.run(call, begin, end);
+  };
 }
