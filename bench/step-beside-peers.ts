@@ -11,7 +11,7 @@ const titles = { momentum: 'Momentum', adam: 'Adam' } as const;
 const aims = { alone: [8, 2, 1.2], bare: null, received: [5, 1.1, 0.8] } as const;
 const modes = ['alone', 'bare', 'received'] as const;
 // In place first: its weights are what those of the peers are compared with.
-const threadCounts = availableParallelism() > 1 ? [0, availableParallelism()] : [0];
+const threadCounts = availableParallelism() > 1 ? [0, availableParallelism() - 1] : [0];
 
 export interface BesidePeers {
   /** Of the libraries that took part. */
@@ -49,7 +49,7 @@ export async function stepBesidePeers(sizes: readonly { parameters: number; roun
 
 function words(threads: number): string {
   if (threads === 0) return 'rxgrad, in place';
-  return `rxgrad, ${threads} threads`;
+  return `rxgrad, ${threads} ${threads === 1 ? 'thread' : 'threads'} more`;
 }
 
 function stepOf({ rule, mode, size }: DenseProblem, threads: number): Own {

@@ -80,10 +80,10 @@ function operatorStep(params: Model, payloads: readonly Buffer[]): () => unknown
   return stepReceived(params, clipped, 0, received(params, payloads)).take;
 }
 
-/** Copies 10 bytes a parameter: 10 are read, 10 are written. */
+/** Copies 10 bytes a parameter: 10 are read, 10 are written. At other places in their pages: see {@link windows}. */
 function copy(length: number): () => void {
   const from = Buffer.alloc(10 * length, 1);
-  const to = Buffer.alloc(10 * length);
+  const to = Buffer.alloc(10 * length + 2048).subarray(2048);
   return () => from.copy(to);
 }
 

@@ -42,7 +42,9 @@ export interface TensorLayout {
   readonly elements: number;
   /** Where encoded elements lie in blocks while they are decoded, so that they stay in cache. */
   readonly stagingAt: number;
-  /** Bytes that a batch needs when it is taken in: its elements, its row numbers, and room to decode. */
+  /** Where the places of row numbers stand while rows are added up. */
+  readonly tableAt: number;
+  /** Bytes that a batch needs when it is taken in: its elements, its row numbers, and room to decode and to add rows up. */
   readonly roomBytes: number;
   /** Whether the payload is its elements already: dense float32 and nothing else. */
   readonly plain: boolean;
@@ -61,8 +63,10 @@ export function tensorLayout(tensors: readonly TensorSpec[], byteLength: number)
   });
   const plain =
     placed.every(({ dtype, rows, begin, at }) => dtype === 'F32' && !rows && begin === at) && byteLength === 4 * elements;
-  const roomBytes = plain ? rowsAt : rowsAt + STAGING_BYTES;
-  return { tensors: placed, byteLength, elements, stagingAt: rowsAt, roomBytes, plain };
+  const tableAt = plain ? rowsAt : rowsAt + STAGING_BYTES;
+  const mostRows = Math.max(0, ...tensors.map(({ rows }) => rows?.count ?? 0));
+  const roomBytes = tableAt + (mostRows > 0 ? 4 * 2 ** tableBits(mostRows) : 0);
+  return { tensors: placed, byteLength, elements, stagingAt: rowsAt, tableAt, roomBytes, plain };
 }
 
 /** The row numbers of a tensor that were taken in: each is there once. */
@@ -164,28 +168,26 @@ function takeRows(arena: Arena, address: number, layout: TensorLayout, tensor: P
   const numbers = new Int32Array(memory.buffer, to, count);
   if (count === 0) return { count, least: 0, largest: -1 };
   if (kernels.isRising(to, count) !== 0) return { count, least: numbers[0]!, largest: numbers[count - 1]! };
-  return addUpRows(arena, address + tensor.at, widthOf(tensor), numbers);
+  return addUpRows(arena, address + tensor.at, widthOf(tensor), numbers, address + layout.tableAt);
 }
 
 /** Adds each row to the first one with its number. */
-function addUpRows({ kernels, bytes }: Arena, values: number, width: number, numbers: Int32Array): TakenRows {
-  const places = new Map<number, number>();
-  let [least, largest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  const stride = 4 * width;
-  numbers.forEach((number, i) => {
-    least = Math.min(least, number);
-    largest = Math.max(largest, number);
-    const from = values + i * stride;
-    const place = places.get(number);
-    if (place !== undefined) {
-      kernels.addScaled(values + place * stride, from, width, 1);
-      return;
-    }
-    const next = places.size;
-    places.set(number, next);
-    numbers[next] = number;
-    if (next !== i) bytes.copyWithin(values + next * stride, from, from + stride);
-  });
-  bytes.fill(0, values + places.size * stride, values + numbers.length * stride);
-  return { count: places.size, least, largest };
+function addUpRows({ kernels }: Arena, values: number, width: number, numbers: Int32Array, table: number): TakenRows {
+  const { byteOffset, length } = numbers;
+  const count = kernels.addUpRows(byteOffset, values, length, width, table, tableBits(length), multiplier);
+  let [least, largest] = [numbers[0]!, numbers[0]!];
+  for (let i = 1; i < count; i++) {
+    const number = numbers[i]!;
+    if (number < least) least = number;
+    else if (number > largest) largest = number;
+  }
+  return { count, least, largest };
+}
+
+/** Odd, and not to be foreseen. */
+const multiplier = Math.floor(2 ** 31 * Math.random()) * 2 + 1;
+
+/** Of a table that is at most half full. */
+function tableBits(count: number): number {
+  return Math.max(1, Math.ceil(Math.log2(2 * count)));
 }

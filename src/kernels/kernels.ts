@@ -15,6 +15,16 @@ export interface Kernels {
   decodeI64(from: number, to: number, length: number): void;
   /** Whether each int32 is greater than the one before (1 or 0). */
   isRising(address: number, length: number): number;
+  /** Adds rows with the same number up, and returns how many are left: see `assembly/rows.ts`. */
+  addUpRows(
+    numbers: number,
+    values: number,
+    count: number,
+    width: number,
+    table: number,
+    bits: number,
+    multiplier: number,
+  ): number;
   /** Runs a kernel over the elements `[begin, end)` of what a call describes. */
   run(kernel: string, call: number, begin: number, end: number): void;
   /** The kernels that {@link run} knows, in an order that is the same on every thread. */

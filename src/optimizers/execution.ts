@@ -13,10 +13,10 @@ export interface Execution {
   /** Whether what is noted can be done beside other work of the step. */
   readonly beside: boolean;
   /**
-   * Notes a kernel over elements `[begin, length)` of a call, or over rows of a `width` (default 1). It is done when the step
-   * goes on behind its next yield.
+   * Notes a kernel over elements, or rows, `[begin, length)` of a call; each row takes as long as so many elements (default
+   * 1). It is done when the step goes on behind its next yield.
    */
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width?: number, begin?: number): void;
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, elementsEach?: number, begin?: number): void;
   /** Begins with what was noted, while the step does something else. */
   start(): void;
 }
@@ -30,7 +30,7 @@ export class InPlace implements Execution {
     this.#arena = arena;
   }
 
-  add({ name }: Pick<Kernel, 'name'>, call: number, length: number, _width = 1, begin = 0): void {
+  add({ name }: Pick<Kernel, 'name'>, call: number, length: number, _elementsEach = 1, begin = 0): void {
     this.#arena.kernels.run(name, call, begin, length);
   }
 
@@ -64,9 +64,9 @@ export class OnPool implements Execution {
     this.#pool = new KernelPool(arena, threads);
   }
 
-  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1, begin = 0): void {
-    this.#pool.add(kernel, call, length, width, begin);
-    this.#noted += (length - begin) * width;
+  add(kernel: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, elementsEach = 1, begin = 0): void {
+    this.#pool.add(kernel, call, length, elementsEach, begin);
+    this.#noted += (length - begin) * elementsEach;
   }
 
   start(): void {
@@ -104,8 +104,8 @@ export class OnPool implements Execution {
   }
 }
 
-/** Parameters from which a step in place would hold its thread for more than a millisecond: docs/decisions/0005. */
-const POOL_FROM = 2 ** 20;
+/** Parameters from which a step in place would hold its thread for half a millisecond and more: docs/decisions/0005. */
+const POOL_FROM = 2 ** 19;
 
 /** How many threads a scan's kernels get where nobody says: none for small models, else all cores but one, four at most. */
 export function threadsFor({ places }: Parameters): number {

@@ -21,8 +21,9 @@ export interface ScanOptions {
    */
   readonly maxRejectionsInARow?: number;
   /**
-   * Threads that run the kernels while this one stays free: 0 for none, in place. Results are the same bits. Default: none
-   * for small models; from 1,048,576 parameters on all cores but one, four at most.
+   * Threads that run the kernels beside this one, which helps with short steps and stays free during long ones: 0 for none,
+   * in place. Results are the same bits. Default: none for small models; from 524,288 parameters on all cores but one, four at
+   * most.
    */
   readonly threads?: number;
   /** An average of the weights, to be served in their place. Default: none. */

@@ -8,6 +8,9 @@ import type { Passes } from './passes.ts';
 import type { Run } from './plan.ts';
 import { copiedKernel } from './prepared.ts';
 
+/** Elements in a row that take as long as the wait for a row that is in no cache. */
+const COLD_ROW = 128;
+
 /** Notes the kernels of a step, over whole parameters or over the rows of them that the batch has. */
 export class Work {
   readonly #execution: Execution;
@@ -86,6 +89,6 @@ export class Work {
 
   #overRows({ name }: Kernel, call: Call, rows: { readonly address: number; readonly count: number }, width: number): void {
     call.setRows(rows.address, width);
-    this.#execution.add({ name: `${name}Rows`, byElement: true }, call.address, rows.count, width);
+    this.#execution.add({ name: `${name}Rows`, byElement: true }, call.address, rows.count, Math.max(width, COLD_ROW));
   }
 }

@@ -125,8 +125,8 @@ describe('a scan on threads', () => {
   });
 
   it('steps from a number of parameters on aside, so that an update comes later', async () => {
-    const large = Parameters.create({ w: { dims: [2 ** 20] } });
-    const small = Parameters.create({ w: { dims: [2 ** 20 - 1] } });
+    const large = Parameters.create({ w: { dims: [2 ** 19] } });
+    const small = Parameters.create({ w: { dims: [2 ** 19 - 1] } });
     const updates = [large, small].map((params) => {
       const batch = gradientBatch({ gradients: { w: new Float32Array(params.get('w').length) } });
       const seen: number[] = [];

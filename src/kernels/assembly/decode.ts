@@ -51,11 +51,3 @@ export function decodeI64(from: usize, to: usize, length: i32): void {
     store<i32>(to, <i32>min<i64>(max<i64>(load<i64>(from), <i64>i32.MIN_VALUE), <i64>i32.MAX_VALUE));
   }
 }
-
-/** Whether each 32-bit integer is greater than the one before. */
-export function isRising(address: usize, length: i32): bool {
-  for (const last = end(address, length - 1); address < last; address += 4) {
-    if (load<i32>(address) >= load<i32>(address, 4)) return false;
-  }
-  return true;
-}

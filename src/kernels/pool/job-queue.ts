@@ -32,8 +32,8 @@ const QUEUE_BYTES = 4 * (JOBS + JOB_WORDS * QUEUE_CAPACITY);
 const NUMBER_BITS = 14;
 const NUMBERS = 2 ** NUMBER_BITS - 1;
 
-/** For how long a thread that found nothing to do looks on before it sleeps: waking it takes as long. */
-const SPIN_MS = 0.05;
+/** For how long a thread that found nothing to do looks on before it sleeps: as long as a megabyte takes to be copied. */
+const SPIN_MS = 0.2;
 
 /**
  * Jobs in shared memory, for any number of threads: one fills it, all take jobs in turn. Who takes which is left to chance; so

@@ -38,10 +38,10 @@ export class KernelPool {
     this.#failed.catch(() => {});
   }
 
-  /** Notes a kernel over elements `[begin, length)` of a call, or over rows of a width: for the next {@link start}. */
-  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, width = 1, begin = 0): void {
+  /** Notes a kernel over elements, or rows, `[begin, length)` of a call: for the next {@link start}. */
+  add({ name, byElement }: Pick<Kernel, 'name' | 'byElement'>, call: number, length: number, elementsEach = 1, begin = 0): void {
     const kernel = this.#arena.kernels.indexOf(name);
-    const chunk = Math.max(1, byElement ? Math.floor(CHUNK / Math.max(1, width)) : length);
+    const chunk = Math.max(1, byElement ? Math.floor(CHUNK / Math.max(1, elementsEach)) : length);
     for (let at = begin; at < length; at += chunk) {
       this.#jobs.push({ kernel, call, begin: at, end: Math.min(length, at + chunk) });
     }
