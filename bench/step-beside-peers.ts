@@ -11,7 +11,8 @@ const titles = { momentum: 'Momentum', adam: 'Adam' } as const;
 const aims = { alone: [8, 2, 1.2], bare: null, received: [5, 1.1, 0.8] } as const;
 const modes = ['alone', 'bare', 'received'] as const;
 // In place first: its weights are what those of the peers are compared with.
-const threadCounts = availableParallelism() > 1 ? [0, availableParallelism() - 1] : [0];
+const cores = availableParallelism();
+const threadCounts = cores > 1 ? [0, cores - 1, cores] : [0];
 
 export interface BesidePeers {
   /** Of the libraries that took part. */

@@ -1,5 +1,5 @@
 import type { Arena } from './kernels/arena.ts';
-import { copyBytes, copyingAndSquaring, sumOfSquares } from './kernels/kernels.ts';
+import { copyAndSquareAtOnce, copyBytes, copyingAndSquaring, sumOfSquares } from './kernels/kernels.ts';
 
 /** How elements are written on the wire. */
 export type ElementType = 'F32' | 'F16' | 'BF16' | 'I8';
@@ -91,7 +91,10 @@ export interface TakenIn {
  */
 export function* takingIn(arena: Arena, address: number, layout: TensorLayout, payload: Uint8Array): Generator<void, TakenIn> {
   const { kernels, bytes } = arena;
-  if (layout.plain) return { sumOfSquares: yield* copyingAndSquaring(kernels, bytes, address, payload), rows: null };
+  if (layout.plain) {
+    const atOnce = copyAndSquareAtOnce(kernels, bytes, address, payload);
+    return { sumOfSquares: atOnce ?? (yield* copyingAndSquaring(kernels, bytes, address, payload)), rows: null };
+  }
   const rows: (TakenRows | null)[] = [];
   for (const tensor of layout.tensors) {
     decode(arena, address, layout, tensor, payload);

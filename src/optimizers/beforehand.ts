@@ -16,6 +16,8 @@ export interface Done {
   readonly clipped: boolean;
 }
 
+export const nothingDone: Done = { changed: false, clipped: false };
+
 /** Does what stages asked for and what does not fuse with the rule: one operation after the other, over all gradients. */
 export class Beforehand {
   readonly #execution: Execution;
@@ -43,7 +45,7 @@ export class Beforehand {
 
   /** Does the operations, on gradients of the weights `base`. */
   *run(operations: readonly Operation[], layout: TensorLayout, plan: Plan, base: number): Generator<void, Done> {
-    let done: Done = { changed: false, clipped: false };
+    let done = nothingDone;
     for (const operation of operations) {
       const norm = operation.op === 'clipByGlobalNorm' ? yield* this.#gradients.norm(layout, this.#execution) : 0;
       const { changed, clipped } = this.#note(operation, norm, plan, base);

@@ -19,6 +19,8 @@ export class RuleStep {
   readonly #work: Work;
   readonly #writer: WeightsWriter;
   readonly #spread: Spread;
+  /** Runs whose rows become a dense gradient in this step, and where. */
+  #spreading: [Run, number][] = [];
 
   constructor(
     params: Parameters,
@@ -39,18 +41,24 @@ export class RuleStep {
   }
 
   /** Runs the step at the rates of the groups' schedules. Tells whether the global norm, as it is now, was clipped. */
-  *run(plan: Plan, prologue: Prologue, norm: number, lrs: readonly number[]): Generator<void, boolean> {
-    const clipped = yield* this.#begin(plan, prologue, norm, lrs);
-    for (const [number, pass] of this.#rule.passes.entries()) {
-      const due: Run[] = [];
-      for (const run of plan.runs) {
+  *run({ runs }: Plan, prologue: Prologue, norm: number, lrs: readonly number[]): Generator<void, boolean> {
+    const clipped = this.#begin(runs, prologue, norm, lrs);
+    if (this.#spreading.length > 0) yield;
+    this.#readSpread();
+    const { passes } = this.#rule;
+    for (let number = 0; number < passes.length; number++) {
+      const {
+        kernel: { sumCount },
+      } = passes[number]!;
+      const summed: Run[] = [];
+      for (const run of runs) {
         const kernel = this.#passes.prepare(run.index, number);
         if (!kernel) continue;
         this.#work.overParameter(kernel, run);
-        due.push(run);
+        if (sumCount > 0) summed.push(run);
       }
       yield;
-      for (const { index } of due) this.#passes.finish(index, pass);
+      for (const { index } of summed) this.#passes.finish(index, passes[number]!);
     }
     return clipped;
   }
@@ -61,9 +69,8 @@ export class RuleStep {
   }
 
   /** Prepares every call: addresses, and the fused end of the prologue. */
-  *#begin({ runs }: Plan, prologue: Prologue, norm: number, lrs: readonly number[]): Generator<void, boolean> {
+  #begin(runs: readonly Run[], prologue: Prologue, norm: number, lrs: readonly number[]): boolean {
     const { from, to } = this.#writer;
-    const spread: [Run, number][] = [];
     let clipped = false;
     for (const run of runs) {
       const { index, place, at } = run;
@@ -78,17 +85,22 @@ export class RuleStep {
         const zeros = this.#spread.zeros(index);
         call.setWeights(from + place.offset, zeros);
         this.#work.overGradients(spreadKernel, run);
-        spread.push([run, zeros]);
+        this.#spreading.push([run, zeros]);
       }
       this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
     }
-    if (spread.length > 0) yield;
-    for (const [{ index, place }, gradients] of spread) {
+    return clipped;
+  }
+
+  /** Goes on with gradients where they were spread, which have their prologue behind them. */
+  #readSpread(): void {
+    const { from, to } = this.#writer;
+    for (const [{ index, place }, gradients] of this.#spreading) {
       const call = this.#passes.callOf(index);
       call.setPrologue(1, Number.POSITIVE_INFINITY, 0);
       call.setGradient(gradients);
       call.setWeights(from + place.offset, to + place.offset);
     }
-    return clipped;
+    this.#spreading = [];
   }
 }

@@ -8,7 +8,7 @@ import type { Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
 import type { Average } from './average.ts';
-import { Beforehand } from './beforehand.ts';
+import { Beforehand, nothingDone } from './beforehand.ts';
 import { Compensation, type HistoryFacts } from './compensation.ts';
 import type { Execution } from './execution.ts';
 import { Gradients } from './gradients.ts';
@@ -137,14 +137,14 @@ export class Stepper {
 
     this.#writer.begin();
     const { before, compensate } = this.#prologue;
-    const done = yield* this.#beforehand.run(before, layout, plan, declared ?? base);
+    const done = before.length > 0 ? yield* this.#beforehand.run(before, layout, plan, declared ?? base) : nothingDone;
     const norm = Math.sqrt(this.#work.taken.sumOfSquares);
     const normNow = done.changed ? yield* this.#gradients.norm(layout, this.#execution) : norm;
     if (compensate) {
       this.#compensation.keep(compensate, plan.runs, this.#work, this.#writer);
       yield;
     }
-    yield* this.#catchUp(plan);
+    if (!this.#writer.inPlace && this.#catchUp(plan)) yield;
     const clipped = yield* this.#ruleStep.run(plan, this.#prologue, normNow, lrs);
     if (this.#average) {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
@@ -200,11 +200,10 @@ export class Stepper {
     this.#compensation.dispose();
   }
 
-  /** Brings what the step does not write whole up to date, where it writes the other side. */
-  *#catchUp({ runs, untouched }: Plan): Generator<void, void> {
-    if (this.#writer.inPlace) return;
+  /** Brings what the step does not write whole up to date on the side that it writes. Tells whether that lacked anything. */
+  #catchUp({ runs, untouched }: Plan): boolean {
     const partly = runs.filter((run) => this.#work.byRows(run));
-    if (this.#work.catchUp(this.#writer, [...untouched, ...partly])) yield;
+    return this.#work.catchUp(this.#writer, [...untouched, ...partly]);
   }
 
   #commit({ runs }: Plan, version: number): void {
