@@ -114,9 +114,12 @@ export function stepReceived(
   const batches = new Subject<TrainingEvent>();
   const chosen = threads === undefined ? {} : { threads };
   const scan = optimizer(params, config, { ...chosen, maxRejectionsInARow: 1, rejections: { next: fail } });
+  // As batches come from a log: the next one is there while one is stepped.
+  let underWay = 0;
   let applied = (): void => {};
   const onStep = (): void => {
     params.swap();
+    underWay -= 1;
     applied();
   };
   const subscription = batches.pipe(scan).subscribe({ next: onStep, error: fail });
@@ -124,7 +127,9 @@ export function stepReceived(
   const sendAndWait = (): Promise<void> => {
     return new Promise((resolve) => {
       applied = resolve;
+      underWay += 1;
       send();
+      if (underWay === 1) resolve();
     });
   };
   return { take: threads === 0 ? send : sendAndWait, close: () => subscription.unsubscribe() };

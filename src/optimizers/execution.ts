@@ -47,7 +47,7 @@ export class InPlace implements Execution {
 const FEW = 2 ** 16;
 
 /** Elements that all threads together have done in about a millisecond: the calling one helps, which spares it the wait. */
-const TOGETHER = 2 ** 21;
+export const TOGETHER = 2 ** 21;
 
 /** For how long a step holds the calling thread before others have their turn. */
 const TURN_MS = 0.5;

@@ -7,15 +7,21 @@ import type { Execution } from './execution.ts';
 
 const squares = { ...shapedKernel('squares', {}), byElement: true };
 
+interface Piece {
+  readonly address: number;
+  readonly byteLength: number;
+}
+
 /** Elements that are copied in one go: whole blocks. */
 const PORTION = 2 ** 18;
 
-/** Room in the arena for one batch's gradients, and their norm. */
+/** Room in the arena for the gradients of a batch and of the one that comes next, and their norm. */
 export class Gradients {
   readonly #params: Parameters;
   readonly #call: Call;
-  #room = { address: 0, byteLength: 0 };
-  #sums = { address: 0, byteLength: 0 };
+  #room: Piece = { address: 0, byteLength: 0 };
+  #aside: Piece = { address: 0, byteLength: 0 };
+  #sums: Piece = { address: 0, byteLength: 0 };
 
   constructor(params: Parameters) {
     this.#params = params;
@@ -47,6 +53,16 @@ export class Gradients {
     return { sumOfSquares: this.#sum(layout), rows: null };
   }
 
+  /** As {@link takeIn}, beside what is there now: {@link turn} makes it the gradients. */
+  takeAside(layout: TensorLayout, payload: Uint8Array): Generator<void, TakenIn> {
+    this.#aside = this.#enough(this.#aside, layout.roomBytes);
+    return takingIn(this.#params.arena, this.#aside.address, layout, payload);
+  }
+
+  turn(): void {
+    [this.#room, this.#aside] = [this.#aside, this.#room];
+  }
+
   /** The norm as it is now. */
   *norm(layout: TensorLayout, execution: Execution): Generator<void, number> {
     this.#prepare(layout);
@@ -66,7 +82,7 @@ export class Gradients {
   /** Gives the memory back. */
   dispose(): void {
     const { arena } = this.#params;
-    for (const { address, byteLength } of [this.#room, this.#sums]) arena.release(address, byteLength);
+    for (const { address, byteLength } of [this.#room, this.#aside, this.#sums]) arena.release(address, byteLength);
     arena.release(this.#call.address, CALL_BYTES);
   }
 
@@ -87,7 +103,7 @@ export class Gradients {
     return sum;
   }
 
-  #enough(piece: { address: number; byteLength: number }, byteLength: number): { address: number; byteLength: number } {
+  #enough(piece: Piece, byteLength: number): Piece {
     if (byteLength <= piece.byteLength) return piece;
     const { arena } = this.#params;
     arena.release(piece.address, piece.byteLength);

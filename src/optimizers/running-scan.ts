@@ -1,3 +1,4 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Subject, type Subscriber } from 'rxjs';
 import { type RejectionReason, RxgradError } from '../errors.ts';
 import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
@@ -5,7 +6,7 @@ import { channels } from '../observe/channels.ts';
 import { Once } from '../once.ts';
 import type { KeptScan } from '../params/parameters.ts';
 import type { KeptState } from '../params/state-dict.ts';
-import { type InPlace, OnPool } from './execution.ts';
+import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
 import { differencesOf, parseScanFacts, type ScanFacts, type ScanShape } from './scan-facts.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
@@ -51,8 +52,11 @@ export class RunningScan implements KeptScan {
   }
 
   next(event: TrainingEvent): void {
-    if (this.#waiting || this.#draining) this.#queue.push(event);
-    else this.#handle(event);
+    if (!this.#waiting && !this.#draining) this.#handle(event);
+    else {
+      this.#queue.push(event);
+      this.#takeAhead();
+    }
   }
 
   complete(): void {
@@ -190,7 +194,20 @@ export class RunningScan implements KeptScan {
     while (handled < this.#queue.length && !this.#waiting && !this.#out.closed) this.#handle(this.#queue[handled++]!);
     this.#draining = false;
     this.#queue.splice(0, handled);
+    this.#takeAhead();
     if (this.#sourceDone && !this.#waiting) this.#out.complete();
+  }
+
+  /** Takes in the batch that stands first in line, while a long step runs on other threads. */
+  #takeAhead(): void {
+    if (!this.#waiting || !(this.#execution instanceof OnPool) || this.#stepper.isAhead) return;
+    const next = this.#queue.find((event) => event instanceof GradientBatch);
+    if (!next || next.message.layout.elements <= TOGETHER) return;
+    const taking = this.#stepper.takeAhead(next);
+    const drive = async (): Promise<void> => {
+      while (!this.#out.closed && !taking.next().done) await eventLoopTurn();
+    };
+    drive().catch((error: unknown) => this.fail(error));
   }
 
   #tick(event: TrainingEvent & { kind: 'epoch' }): void {

@@ -3,7 +3,7 @@ import { type GradientBatch, placeOf } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
-import type { TensorLayout } from '../payload.ts';
+import type { TakenIn, TensorLayout } from '../payload.ts';
 import type { Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
@@ -33,6 +33,13 @@ export interface StepperFacts {
   readonly history?: HistoryFacts | undefined;
 }
 
+/** A batch that is being taken in before its turn. */
+interface Ahead {
+  readonly batch: GradientBatch;
+  readonly taking: Generator<void, TakenIn>;
+  taken: TakenIn | null;
+}
+
 /**
  * The state of one scan, and its step: admit a batch (check it, copy it, square it), then apply it. Both are generators: where
  * they yield, the kernels that they noted have to be run, and others may have their turn. Nothing here knows of streams. What
@@ -59,6 +66,8 @@ export class Stepper {
   #prologue: Prologue = prologueFor(null);
 
   #admitted: GradientBatch | null = null;
+  /** What comes next, while it is being taken in. */
+  #ahead: Ahead | null = null;
   #admittedMs = 0;
 
   constructor(
@@ -100,7 +109,12 @@ export class Stepper {
     const stale = refuseStale(this.#prologue.staleness, batch.facts.base, version, this.#compensation.oldest, where);
     if (stale) return stale;
     const start = performance.now();
-    const taken = yield* this.#gradients.takeIn(layout, payload, this.#execution);
+    const ahead = this.#ahead?.batch === batch ? this.#ahead : null;
+    this.#ahead = null;
+    const taken = ahead
+      ? (ahead.taken ?? (yield* ahead.taking))
+      : yield* this.#gradients.takeIn(layout, payload, this.#execution);
+    if (ahead) this.#gradients.turn();
     // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
     if (!Number.isFinite(taken.sumOfSquares)) {
       const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
@@ -112,6 +126,28 @@ export class Stepper {
     this.#work.taken = taken;
     this.#admittedMs = performance.now() - start;
     return null;
+  }
+
+  /**
+   * Takes in the batch that is to be admitted next, while a step is under way; yields now and then. Whoever drives it may stop
+   * at any time.
+   */
+  *takeAhead(batch: GradientBatch): Generator<void, void> {
+    const { layout, payload } = batch.message;
+    if (layout !== this.#layout) return;
+    const ahead: Ahead = { batch, taking: this.#gradients.takeAside(layout, payload), taken: null };
+    this.#ahead = ahead;
+    // Once it is admitted, the rest is done there.
+    while (this.#ahead === ahead && !ahead.taken) {
+      const { done, value } = ahead.taking.next();
+      if (done) ahead.taken = value;
+      else yield;
+    }
+  }
+
+  /** Whether what comes next is being taken in, or is already. */
+  get isAhead(): boolean {
+    return this.#ahead !== null;
   }
 
   /** Whether a side to be written is still being read. */

@@ -12,7 +12,7 @@ import {
   type TrainingEvent,
 } from 'rxgrad';
 import { concat, defer, finalize, from, lastValueFrom, type OperatorFunction, pipe, Subject, toArray } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type Scan, scans } from './batches.ts';
 
 // Longer than a job of the pool, shorter than a block of sums, and next to nothing.
@@ -122,6 +122,60 @@ describe('a scan on threads', () => {
     }
     expect(params.version).toBe(9);
     await expect.poll(() => process.getActiveResourcesInfo(), { timeout: 5000 }).not.toContain('MessagePort');
+  });
+
+  describe('with messages so long that the next one is taken in while one is stepped', () => {
+    const length = 2 ** 21 + 5;
+    const large = (): Parameters => Parameters.create({ w: { dims: [length] }, v: { dims: [3] } });
+    const gradients = [1, 2, 3].map(() => numbers(length));
+    const at = (i: number, facts = {}) =>
+      gradientBatch({ gradients: { w: gradients[i]!, v: Float32Array.of(i, -i, 1) }, worker: 'w', ...facts });
+    const stream: TrainingEvent[] = [
+      at(0, { sequence: 1 }),
+      at(1, { sequence: 2 }),
+      at(2, { sequence: 2 }),
+      epochBoundary(0),
+      gradientBatch({ gradients: { w: gradients[0]!.map((g, i) => (i === length - 1 ? Number.NaN : g)), v: numbers(3) } }),
+      gradientBatch({ gradients: { v: Float32Array.of(1, 2, 3) } }),
+      at(2, { sequence: 3 }),
+      at(0, { sequence: 4 }),
+    ];
+
+    it.each([1, 3])('gives the same bits, and rejects the same, on %i threads', async (threads) => {
+      const run = async (threads: number) => {
+        const params = large();
+        const reasons: string[] = [];
+        const rejections = { next: ({ reason, sequence }: Rejection) => reasons.push(`${sequence} ${reason}`) };
+        const lr = { type: 'StepLR', baseLr: 0.1, stepSize: 1 } as const;
+        await lastValueFrom(from(stream).pipe(fused, momentum(params, { threads, lr, rejections })));
+        return { bits: digestOf(params), version: params.version, reasons };
+      };
+      const inPlace = await run(0);
+      expect(inPlace).toMatchObject({ version: 5, reasons: ['2 duplicate', 'undefined notFinite'] });
+      expect(await run(threads)).toEqual(inPlace);
+    });
+
+    it('writes nothing any more once it is unsubscribed from', async () => {
+      const params = large();
+      for (let turns = 0; turns < 12; turns++) {
+        const subscription = from(stream)
+          .pipe(momentum(params, { threads: 1 }))
+          .subscribe();
+        for (let turn = 0; turn < turns; turn++) await delay(0);
+        subscription.unsubscribe();
+        await vi.waitFor(() => params.stateDict(), { timeout: 5000 });
+        await delay(0);
+      }
+      const [expected, got] = [large(), params];
+      got.load(Object.fromEntries([...expected].map(({ name, data }) => [name, data])));
+      for (const [each, threads] of [
+        [expected, 0],
+        [got, 1],
+      ] as const) {
+        await lastValueFrom(from(stream).pipe(momentum(each, { threads })));
+      }
+      expect(digestOf(got)).toBe(digestOf(expected));
+    });
   });
 
   it('steps from a number of parameters on aside, so that an update comes later', async () => {
