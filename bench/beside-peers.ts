@@ -31,6 +31,8 @@ export interface RaceOptions {
   readonly rounds: number;
   /** Steps to take before the race, as where each of them touches other memory. Default 0. */
   readonly settling?: number;
+  /** Calls that a lap has at least. Default 1. */
+  readonly leastCalls?: number;
 }
 
 /**
@@ -41,9 +43,9 @@ export async function raceBesidePeers(
   own: Readonly<Record<string, Own>>,
   peers: Peers | null,
   problem: Problem | null,
-  { rounds, settling = 0 }: RaceOptions,
+  { rounds, settling = 0, leastCalls = 1 }: RaceOptions,
 ): Promise<{ laps: Laps<string>; notRun: string[] }> {
-  const contestants = Object.fromEntries(Object.entries(own).map(([name, { step }]) => [name, timed(step.take)]));
+  const contestants = Object.fromEntries(Object.entries(own).map(([name, { step }]) => [name, timed(step.take, step.finish)]));
   const notRun: string[] = [];
   const none = (error: Error): Record<string, Contestant> => {
     notRun.push(`peers: ${error.message}`);
@@ -53,9 +55,9 @@ export async function raceBesidePeers(
     const [first] = Object.values(own);
     const rivals = peers && problem ? await rivalsOf(peers, problem, first!, notRun).catch(none) : {};
     for (const { step } of Object.values(own)) await settle(step, settling);
-    const laps = await race<string>({ ...contestants, ...rivals }, rounds).catch((error: Error) => {
+    const laps = await race<string>({ ...contestants, ...rivals }, rounds, leastCalls).catch((error: Error) => {
       if (Object.keys(rivals).length === 0) throw error;
-      return race<string>({ ...contestants, ...none(error) }, rounds);
+      return race<string>({ ...contestants, ...none(error) }, rounds, leastCalls);
     });
     return { laps, notRun };
   } finally {
@@ -65,6 +67,7 @@ export async function raceBesidePeers(
 
 async function settle(step: Step, steps: number): Promise<void> {
   for (let i = 0; i < steps; i++) await step.take();
+  await step.finish?.();
 }
 
 async function rivalsOf(

@@ -9,15 +9,16 @@ const lapMs = 15;
 
 /**
  * Times contestants against each other: every round runs each of them for about as long, and starts with another one, so that
- * whatever else the machine does meets all of them.
+ * whatever else the machine does meets all of them. `leastCalls` are made in any lap, as where calls overlap.
  */
 export async function race<Name extends string>(
   contestants: Readonly<Record<Name, Contestant>>,
   rounds: number,
+  leastCalls = 1,
 ): Promise<Laps<Name>> {
   const names = Object.keys(contestants) as Name[];
   const calls: number[] = [];
-  for (const name of names) calls.push(await callsPerLap(contestants[name]));
+  for (const name of names) calls.push(Math.max(leastCalls, await callsPerLap(contestants[name])));
   const laps = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Laps<Name>;
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < names.length; turn++) {
@@ -29,14 +30,19 @@ export async function race<Name extends string>(
   return laps;
 }
 
-/** A contestant of this process: a function, called again and again, each time when the last call has come to its end. */
-export function timed(run: () => unknown): Contestant {
+/**
+ * A contestant of this process: a function, called again and again, each time when the last call has come to its end. `finish`
+ * waits for what calls have left to be done.
+ */
+export function timed(run: () => unknown, finish: () => unknown = () => {}): Contestant {
   return async (calls) => {
     const start = performance.now();
     for (let call = 0; call < calls; call++) {
       const running = run();
       if (running instanceof Promise) await running;
     }
+    const finishing = finish();
+    if (finishing instanceof Promise) await finishing;
     return ((performance.now() - start) * 1e6) / calls;
   };
 }

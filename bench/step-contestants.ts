@@ -49,9 +49,11 @@ export function atOddOffset(bytes: Buffer): Buffer {
   return chunk.subarray(101);
 }
 
-/** Something that can be done again and again until it is closed. On other threads, it is done when its promise resolves. */
+/** Something that can be done again and again until it is closed. Where it is done on other threads, the next may be asked for when its promise resolves. */
 export interface Step {
   take(): void | Promise<void>;
+  /** Resolves when all that was asked for is done. Default: it is. */
+  finish?(): Promise<void>;
   /** Lets the threads end. */
   close(): void;
 }
@@ -119,20 +121,22 @@ export function stepReceived(
   let applied = (): void => {};
   const onStep = (): void => {
     params.swap();
-    underWay -= 1;
+    underWay = Math.max(0, underWay - 1);
     applied();
+  };
+  const downTo = async (left: number): Promise<void> => {
+    while (underWay > left) await new Promise<void>((resolve) => (applied = resolve));
   };
   const subscription = batches.pipe(scan).subscribe({ next: onStep, error: fail });
   const send = (): void => batches.next(next());
-  const sendAndWait = (): Promise<void> => {
-    return new Promise((resolve) => {
-      applied = resolve;
-      underWay += 1;
-      send();
-      if (underWay === 1) resolve();
-    });
+  const close = (): void => subscription.unsubscribe();
+  if (threads === 0) return { take: send, close };
+  const sendNext = (): Promise<void> => {
+    underWay += 1;
+    send();
+    return downTo(1);
   };
-  return { take: threads === 0 ? send : sendAndWait, close: () => subscription.unsubscribe() };
+  return { take: sendNext, finish: () => downTo(0), close };
 }
 
 /** Makes a new batch a call, as a decoder does, over these payloads in turn. */

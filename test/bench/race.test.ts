@@ -31,6 +31,12 @@ describe('race', () => {
     expect(laps).toEqual({ a: [3 * ms, 3 * ms] });
   });
 
+  it('calls as often as it is told to at least', async () => {
+    const asked: number[] = [];
+    await race({ a: claiming(1000 * ms, asked) }, 1, 4);
+    expect(asked).toEqual([1, 4]);
+  });
+
   it('calls at least once, however long that takes', async () => {
     const asked: number[] = [];
     await race({ a: claiming(1000 * ms, asked) }, 1);
@@ -46,5 +52,13 @@ describe('timed', () => {
     })(1000);
     expect(count).toBe(1000);
     expect(ns).toBeGreaterThan(0);
+  });
+
+  it('counts what calls have left to be done', async () => {
+    const ns = await timed(
+      () => {},
+      () => new Promise((resolve) => setTimeout(resolve, 20)),
+    )(10);
+    expect(ns).toBeGreaterThan(1.5 * ms);
   });
 });
