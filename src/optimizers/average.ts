@@ -120,10 +120,7 @@ export class Average {
   commit(version: number, work: Work): void {
     this.#writer.commit(version, (differences) => {
       for (const index of this.#wholes) differences.add(index);
-      for (const run of this.#byRows) {
-        const { address, count } = work.rowsOf(run);
-        differences.addRows(run.index, address, count);
-      }
+      work.noteWritten(differences, this.#byRows);
     });
   }
 

@@ -186,7 +186,7 @@ export class Stepper {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
       this.#average.commit(base + 1, this.#work);
     }
-    this.#commit(plan, base + 1);
+    this.#writer.commit(base + 1, (differences) => this.#work.noteWritten(differences, plan.runs));
     this.#steps += 1;
 
     return new WeightsUpdate(this.#params, this.#average?.params ?? null, {
@@ -240,16 +240,5 @@ export class Stepper {
   #catchUp({ runs, untouched }: Plan): boolean {
     const partly = runs.filter((run) => this.#work.byRows(run));
     return this.#work.catchUp(this.#writer, [...untouched, ...partly]);
-  }
-
-  #commit({ runs }: Plan, version: number): void {
-    this.#writer.commit(version, (differences) => {
-      for (const run of runs) {
-        if (this.#work.byRows(run)) {
-          const { address, count } = this.#work.rowsOf(run);
-          differences.addRows(run.index, address, count);
-        } else differences.add(run.index);
-      }
-    });
   }
 }

@@ -1,5 +1,6 @@
 import type { Call } from '../kernels/call.ts';
 import type { Kernel } from '../kernels/kernel.ts';
+import type { Differences } from '../params/differences.ts';
 import type { WeightsWriter } from '../params/weights-writer.ts';
 import type { TakenIn } from '../payload.ts';
 import type { Execution } from './execution.ts';
@@ -47,6 +48,18 @@ export class Work {
   overParameter(kernel: Kernel, run: Run): void {
     if (this.byRows(run)) this.overGradients(kernel, run);
     else this.overAll(kernel, run);
+  }
+
+  /** Notes what the step wrote: rows where it goes by rows, else whole parameters. */
+  noteWritten(differences: Differences, runs: readonly Run[]): void {
+    for (const run of runs) {
+      if (!this.byRows(run)) {
+        differences.add(run.index);
+        continue;
+      }
+      const { address, count } = this.rowsOf(run);
+      differences.addRows(run.index, address, count);
+    }
   }
 
   /** Copies weights of a parameter from one address to another. */
