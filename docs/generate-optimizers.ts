@@ -8,7 +8,7 @@ import { scanEntries } from '../src/optimizers/scan-options.ts';
 import { docstringOf, fieldsOf, fileOf } from './docstrings.ts';
 import { inWords, keptBy, keptByVariants, sampleDims, variantsOf } from './kept-state.ts';
 import { code, codeBlock } from './markdown.ts';
-import { fieldTable, type Option, optionsOf, optionTable, withoutDefaults } from './option-table.ts';
+import { fieldTable, type Option, optionsOf, sectionHead } from './option-table.ts';
 
 type OptimizerType = OptimizerConfig['type'];
 type RuleType = keyof typeof ruleTypes;
@@ -153,12 +153,7 @@ function section(type: OptimizerType, { name, options, kept, rules }: Facts): st
   if (!byRows && rules.some(stepsRows)) throw new Error(`${type}: expected all its rules to step rows by themselves, or none`);
   const example = examples[type];
   return [
-    `## ${type}`,
-    '',
-    withoutDefaults(type, text!, options),
-    '',
-    ...optionTable(options),
-    '',
+    ...sectionHead(type, text!, options),
     `State: ${kept}. Touched rows: ${byRows ? 'stepped by themselves' : 'taken for a dense gradient with zeros'}.`,
     '',
     `Reference: ${references}`,

@@ -8,7 +8,7 @@ import {
 } from '../src/schedules/from-config.ts';
 import { docstringOf, fileOf } from './docstrings.ts';
 import { code } from './markdown.ts';
-import { optionsOf, optionTable, withoutDefaults } from './option-table.ts';
+import { optionsOf, sectionHead } from './option-table.ts';
 import { scheduleCurve } from './schedule-curve.ts';
 
 interface Example<T extends ScheduleType> {
@@ -92,12 +92,7 @@ function sectionOf(type: ScheduleType): string[] {
   const [text, references] = docstringOf(`schedules/${fileName(type)}.ts`, name);
   const example = code({ type, ...examples[type].options });
   return [
-    `## ${type}`,
-    '',
-    withoutDefaults(type, text!, options),
-    '',
-    ...optionTable(options),
-    '',
+    ...sectionHead(type, text!, options),
     `Reference: ${references}`,
     '',
     `![The rate over ticks](schedules/${fileName(type)}.svg)`,

@@ -33,11 +33,16 @@ export function optionsOf(entries: Readonly<Record<string, Schema>>, opaque: str
   }));
 }
 
-export function optionTable(options: readonly Option[]): string[] {
+function optionTable(options: readonly Option[]): string[] {
   return table(
     ['option', 'takes', 'default'],
     options.map((option) => [`\`${option.name}\``, option.takes, defaultOf(option)]),
   );
+}
+
+/** How the section of something with options begins: what it does, and a table of the options. */
+export function sectionHead(title: string, text: string, options: readonly Option[]): string[] {
+  return [`## ${title}`, '', withoutDefaults(title, text, options), '', ...optionTable(options), ''];
 }
 
 /** A docstring without the sentence on its defaults, which a table shows in its place. Fails where it is not the schemas'. */
