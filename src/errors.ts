@@ -112,6 +112,11 @@ export function isRxgradError(value: unknown): value is RxgradError {
   }
 }
 
+/** Fails with all in which two sides differ, if they do. */
+export function assertNoDifferences(differences: readonly string[]): void {
+  if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+}
+
 /** Lists every error as the documentation shows it. */
 export function errorCatalogue(): {
   key: ErrorKey;

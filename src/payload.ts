@@ -1,3 +1,4 @@
+import { RxgradError } from './errors.ts';
 import type { Arena } from './kernels/arena.ts';
 import { copyAndSquareAtOnce, copyBytes, copyingAndSquaring, sumOfSquares } from './kernels/kernels.ts';
 
@@ -110,6 +111,21 @@ export function takeIn(arena: Arena, address: number, layout: TensorLayout, payl
   let result = taking.next();
   while (!result.done) result = taking.next();
   return result.value;
+}
+
+/** Why gradients that were taken in cannot be used, since some are not finite; or null. */
+export function refuseNotFinite(
+  { kernels }: Arena,
+  address: number,
+  { tensors }: TensorLayout,
+  { sumOfSquares }: TakenIn,
+): ((where: string) => RxgradError<'notFinite'>) | null {
+  // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
+  if (Number.isFinite(sumOfSquares)) return null;
+  const parameters = tensors
+    .filter(({ at, length }) => !Number.isFinite(kernels.sumOfSquares(address + at, length)))
+    .map(({ name }) => `"${name}"`);
+  return (where) => new RxgradError('notFinite', { where, parameters: parameters.join(', ') });
 }
 
 /** Elements of a tensor's row; of a dense one too, whose rows lie along its first axis. */

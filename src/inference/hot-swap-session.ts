@@ -1,5 +1,5 @@
 import { InferenceSession, type Tensor } from 'onnxruntime-node';
-import { RxgradError } from '../errors.ts';
+import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { ParameterSpec } from '../params/layout.ts';
 import { Parameters } from '../params/parameters.ts';
@@ -132,7 +132,7 @@ function assertSameParameters(params: Parameters, specs: Readonly<Record<string,
     }),
     ...params.names.filter((name) => !(name in specs)).map((name) => `"${name}" is not in the model`),
   ];
-  if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+  assertNoDifferences(differences);
 }
 
 async function openSession(

@@ -1,9 +1,9 @@
 import * as v from 'valibot';
-import { RxgradError } from '../errors.ts';
+import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { add, kernel, mul, sub } from '../kernels/kernel.ts';
 import { fraction } from '../options.ts';
 import { Parameters } from '../params/parameters.ts';
-import type { StateTensor } from '../params/state-dict.ts';
+import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
 import { type PerParameter, parseSetting, type Setting } from '../setting.ts';
 import { matching } from './groups.ts';
@@ -54,7 +54,8 @@ export class Average {
   readonly #counts: number[];
   /** Whether what was not stepped yet is the same on both sides. */
   #begun = false;
-  #wholes: number[] = [];
+  /** What the step under way writes: whole parameters with their share of the newest weights, or rows of others. */
+  #wholes: { readonly part: Pick<Run, 'index' | 'place'>; readonly share: number }[] = [];
   #byRows: Run[] = [];
 
   constructor(trained: Parameters, { into, decay, after }: v.InferOutput<typeof averageSchema>) {
@@ -87,30 +88,29 @@ export class Average {
   ): Generator<void, void> {
     const writer = this.#writer;
     writer.begin();
-    const shares = new Map(runs.map((run) => [run, this.#shareOf(run, steps)]));
-    this.#byRows = this.#begun ? runs.filter((run) => shares.get(run) === 1 && work.byRows(run)) : [];
-    const wholes = runs.filter((run) => !this.#byRows.includes(run));
-    this.#wholes = [...wholes, ...(this.#begun ? [] : untouched)].map(({ index }) => index);
+    this.#byRows = [];
+    this.#wholes = this.#begun ? [] : untouched.map((part) => ({ part, share: 1 }));
+    for (const run of runs) {
+      const share = this.#shareOf(run, steps);
+      if (this.#begun && share === 1 && work.byRows(run)) this.#byRows.push(run);
+      else this.#wholes.push({ part: run, share });
+    }
     if (this.#begun && work.catchUp(writer, [...untouched, ...this.#byRows])) yield;
     for (const run of this.#byRows) {
       const { offset } = run.place;
       work.copyRows(run, newest + offset, writer.to + offset, work.rowsOf(run));
     }
-    for (const run of wholes) {
-      const { index, place } = run;
-      const share = shares.get(run)!;
+    for (const { part, share } of this.#wholes) {
+      const { offset } = part.place;
       if (share === 1) {
-        work.copy(run, newest + place.offset, writer.to + place.offset);
+        work.copy(part, newest + offset, writer.to + offset);
         continue;
       }
-      const call = passes.callOf(index);
-      call.setWeights(writer.from + place.offset, writer.to + place.offset);
-      call.setArray(0, newest + place.offset);
+      const call = passes.callOf(part.index);
+      call.setWeights(writer.from + offset, writer.to + offset);
+      call.setArray(0, newest + offset);
       call.setScalars(averagedKernel, 0, { share });
-      work.overAll(averagedKernel, run);
-    }
-    for (const part of this.#begun ? [] : untouched) {
-      work.copy(part, newest + part.place.offset, writer.to + part.place.offset);
+      work.overAll(averagedKernel, part);
     }
     this.#begun = true;
     yield;
@@ -119,7 +119,7 @@ export class Average {
   /** Makes what was written the newest average. */
   commit(version: number, work: Work): void {
     this.#writer.commit(version, (differences) => {
-      for (const index of this.#wholes) differences.add(index);
+      for (const { part } of this.#wholes) differences.add(part.index);
       work.noteWritten(differences, this.#byRows);
     });
   }
@@ -133,13 +133,27 @@ export class Average {
     return this.params.places.map(({ name, dims }) => ({ parameter: name, key: KEY, dims, data: latest[name]! }));
   }
 
-  /** Goes on from tensors that were kept, where there are some. Returns those that are not its own. */
-  restore(tensors: readonly StateTensor[], counts: readonly number[] | undefined, version: number): StateTensor[] {
-    if (!counts) return [...tensors];
-    const own = tensors.filter(({ key }) => key === KEY);
-    this.params.load(Object.fromEntries(own.map(({ parameter, data }) => [parameter, data])), { version });
-    this.#counts.splice(0, counts.length, ...counts);
-    this.#begun = true;
+  /**
+   * Goes on from tensors that were kept; returns those that are not its own. Where they are not an average of each parameter it
+   * begins anew, or fails with all that differ if they have to be.
+   */
+  restore({ tensors, strict }: Pick<KeptState, 'tensors' | 'strict'>, counts: readonly number[], version: number): StateTensor[] {
+    const own = new Map(tensors.filter(({ key }) => key === KEY).map((tensor) => [tensor.parameter, tensor]));
+    const { places } = this.params;
+    const differences = [
+      ...(counts.length === places.length ? [] : [`the average is of ${counts.length} parameters, not ${places.length}`]),
+      ...places.flatMap(({ name, dims }) => {
+        const got = own.get(name)?.dims;
+        if (!got) return [`"${name}.${KEY}" [${dims}] is missing`];
+        return String(got) === String(dims) ? [] : [`"${name}.${KEY}" has dims [${dims}], got [${got}]`];
+      }),
+    ];
+    if (strict) assertNoDifferences(differences);
+    if (differences.length === 0) {
+      this.params.load(Object.fromEntries([...own].map(([name, { data }]) => [name, data])), { version });
+      this.#counts.splice(0, counts.length, ...counts);
+      this.#begun = true;
+    }
     return tensors.filter(({ key }) => key !== KEY);
   }
 

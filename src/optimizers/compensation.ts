@@ -1,10 +1,12 @@
+import { assertNoDifferences } from '../errors.ts';
 import { add, div, kernel, type Lanes, max, min, moving, mul, sqrt, square, sub } from '../kernels/kernel.ts';
 import type { Parameters } from '../params/parameters.ts';
-import type { StateTensor } from '../params/state-dict.ts';
+import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import type { WeightsWriter } from '../params/weights-writer.ts';
 import type { Compensate } from '../staleness.ts';
 import type { Passes } from './passes.ts';
 import type { Run } from './plan.ts';
+import type { HistoryFacts } from './scan-facts.ts';
 import { WeightHistory } from './weight-history.ts';
 import type { Work } from './work.ts';
 
@@ -30,15 +32,18 @@ export const adaptivelyCompensatedKernel = kernel(
   },
 );
 
-/** What a state dict holds of the versions that are kept, beside their tensors. */
-export interface HistoryFacts {
-  readonly versions: number[];
-  /** Parameter, version, and the numbers of the rows that are kept of it. */
-  readonly rows: [string, number, number[]][];
+const MEAN_SQUARE = 'delay_mean_square';
+const versionKey = (version: number): string => `delay_weights_${version}`;
+
+/** The version whose weights a key stands for, or null. */
+function versionOf(key: string): number | null {
+  const [, version] = /^delay_weights_(\d+)$/.exec(key) ?? [];
+  return version === undefined ? null : Number(version);
 }
 
-const MEAN_SQUARE = 'delay_mean_square';
-const historyKey = /^delay_weights_(\d+)$/;
+function isOwn(key: string): boolean {
+  return key === MEAN_SQUARE || versionOf(key) !== null;
+}
 
 /**
  * Delay compensation: adds to a gradient of older weights what its change since then is estimated to be, λ g ⊙ g ⊙ (θ − θ′).
@@ -105,7 +110,7 @@ export class Compensation {
       [...parts].map(([index, { address, byteLength, rows }]): StateTensor => {
         const { name: parameter, dims: whole } = places[index]!;
         const dims = rows ? [rows.length, ...whole.slice(1)] : whole;
-        return { parameter, key: `delay_weights_${version}`, dims, data: arena.floats(address, byteLength / 4) };
+        return { parameter, key: versionKey(version), dims, data: arena.floats(address, byteLength / 4) };
       }),
     );
     return [...meanSquares, ...old];
@@ -123,17 +128,26 @@ export class Compensation {
     };
   }
 
-  /** Goes on from tensors that were kept. Returns those that are not its own. */
-  restore(tensors: readonly StateTensor[], { versions, rows }: HistoryFacts): StateTensor[] {
-    this.#history.restore(versions);
-    const numbers = new Map(rows.map(([parameter, version, list]) => [`${version} ${parameter}`, Int32Array.from(list)]));
-    return tensors.filter(({ parameter, key, data }) => {
-      const index = this.#params.names.indexOf(parameter);
-      const version = historyKey.exec(key)?.[1];
-      if (key === MEAN_SQUARE) this.#params.arena.floats(this.#meanSquareOf(index), data.length).set(data);
-      else if (version) this.#history.restorePart(Number(version), index, numbers.get(`${version} ${parameter}`) ?? null, data);
-      return key !== MEAN_SQUARE && !version;
-    });
+  /**
+   * Goes on from tensors that were kept; returns those that are not its own. Where some do not fit it takes none, and fails with
+   * all that differ if they have to.
+   */
+  restore({ tensors, strict }: Pick<KeptState, 'tensors' | 'strict'>, { versions, rows }: HistoryFacts): StateTensor[] {
+    const numbers = new Map(rows.map(([parameter, version, list]) => [`${parameter}.${versionKey(version)}`, list]));
+    const rowsOf = ({ parameter, key }: StateTensor): number[] | undefined => numbers.get(`${parameter}.${key}`);
+    const own = tensors.filter(({ key }) => isOwn(key));
+    const differences = [
+      ...(versions.every((version, i) => version === versions[0]! + i)
+        ? []
+        : [`expected old weights of versions that follow each other, got ${versions}`]),
+      ...own.flatMap((tensor) => this.#misfits(tensor, rowsOf(tensor), versions)),
+    ];
+    if (strict) assertNoDifferences(differences);
+    if (differences.length === 0) {
+      this.#history.restore(versions);
+      for (const tensor of own) this.#restoreTensor(tensor, rowsOf(tensor));
+    }
+    return tensors.filter(({ key }) => !isOwn(key));
   }
 
   /** Gives the memory back. */
@@ -141,6 +155,26 @@ export class Compensation {
     const { arena, places } = this.#params;
     this.#history.dispose();
     for (const [index, address] of this.#meanSquares) arena.release(address, 4 * places[index]!.length);
+  }
+
+  #restoreTensor({ parameter, key, data }: StateTensor, rows: number[] | undefined): void {
+    const index = this.#params.names.indexOf(parameter);
+    if (key === MEAN_SQUARE) this.#params.arena.floats(this.#meanSquareOf(index), data.length).set(data);
+    else this.#history.restorePart(versionOf(key)!, index, rows ? Int32Array.from(rows) : null, data);
+  }
+
+  /** How a tensor that was kept does not fit: it is written where its dims and row numbers say. */
+  #misfits({ parameter, key, dims }: StateTensor, rows: number[] | undefined, versions: readonly number[]): string[] {
+    const { dims: whole } = this.#params.get(parameter);
+    const name = `"${parameter}.${key}"`;
+    const expected = rows ? [rows.length, ...whole.slice(1)] : whole;
+    const version = versionOf(key);
+    const wrong = rows?.find((row) => !(Number.isInteger(row) && row >= 0 && row < (whole[0] ?? 0)));
+    return [
+      ...(String(dims) === String(expected) ? [] : [`${name} has dims [${expected}], got [${dims}]`]),
+      ...(wrong === undefined ? [] : [`${name} has row ${wrong} of [${whole}]`]),
+      ...(version === null || versions.includes(version) ? [] : [`${name} is of no version that is kept`]),
+    ];
   }
 
   #numbersOf({ address, count }: { readonly address: number; readonly count: number }): Int32Array {

@@ -71,14 +71,6 @@ export class Gradients {
     return Math.sqrt(this.#sum(layout));
   }
 
-  /** Names of tensors that are not finite. */
-  notFinite({ tensors }: TensorLayout): string[] {
-    const { kernels } = this.#params.arena;
-    return tensors
-      .filter(({ at, length }) => !Number.isFinite(kernels.sumOfSquares(this.address + at, length)))
-      .map(({ name }) => name);
-  }
-
   /** Gives the memory back. */
   dispose(): void {
     const { arena } = this.#params;

@@ -1,4 +1,4 @@
-import { RxgradError } from '../errors.ts';
+import { assertNoDifferences } from '../errors.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import type { Rule, StateSpec } from './rule.ts';
@@ -68,7 +68,7 @@ export class OptimizerState {
       if (key === 'step') this.counts[places.indexOf(parameter)] = data[0] ?? 0;
       else differences.push(`"${parameter}.${key}" is no state of ${this.#rule.name}`);
     }
-    if (strict && differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+    if (strict) assertNoDifferences(differences);
   }
 
   /** Gives the memory back. */

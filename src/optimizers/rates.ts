@@ -1,11 +1,5 @@
-import type { Schedule, ScheduleState } from '../schedules/schedule.ts';
-
-/** What the rates are at, as plain data. Metrics are text: JSON has no NaN. */
-export interface RatesState {
-  readonly epochs: number;
-  readonly schedules: ScheduleState[];
-  readonly metrics: [string, string][];
-}
+import type { Schedule } from '../schedules/schedule.ts';
+import type { RatesFacts } from './scan-facts.ts';
 
 /** The rates of a scan: a schedule for all, then those of groups; and the metrics that were reported since they ticked. */
 export class Rates {
@@ -50,7 +44,7 @@ export class Rates {
     this.#lrs = this.#schedules.map(({ lr }) => lr);
   }
 
-  state(): RatesState {
+  state(): RatesFacts {
     return {
       epochs: this.#epochs,
       schedules: this.#schedules.map((schedule) => schedule.state()),
@@ -58,7 +52,7 @@ export class Rates {
     };
   }
 
-  restore({ epochs, schedules, metrics }: RatesState): void {
+  restore({ epochs, schedules, metrics }: RatesFacts): void {
     this.#epochs = epochs;
     for (const [i, schedule] of this.#schedules.entries()) schedule.restore(schedules[i]!);
     this.#metrics = new Map(metrics.map(([name, value]) => [name, Number(value)]));

@@ -1,6 +1,6 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Subject, type Subscriber } from 'rxjs';
-import { type RejectionReason, RxgradError } from '../errors.ts';
+import { assertNoDifferences, type RejectionReason, RxgradError } from '../errors.ts';
 import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import { Once } from '../once.ts';
@@ -85,12 +85,9 @@ export class RunningScan implements KeptScan {
   }
 
   state(): KeptState {
-    const stepper = this.#stepper.facts;
     const facts: ScanFacts = {
       rule: this.#shape.rule,
-      ...stepper,
-      counts: [...stepper.counts],
-      averaged: stepper.averaged && [...stepper.averaged],
+      ...this.#stepper.facts,
       once: this.#once.state(),
       groups: [...this.#shape.groups],
       ...this.#rates.state(),
@@ -106,9 +103,7 @@ export class RunningScan implements KeptScan {
     }
     const facts = parseScanFacts(kept.facts);
     const differences = differencesOf(facts, this.#shape);
-    if (kept.strict && differences.length > 0) {
-      throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
-    }
+    if (kept.strict) assertNoDifferences(differences);
     const { rule, names } = this.#shape;
     this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
     this.#once.restore(facts.once);

@@ -1,15 +1,25 @@
 import * as v from 'valibot';
 import { parseOptions } from '../options.ts';
 
+const historySchema = v.object({
+  versions: v.array(v.number()),
+  /** Parameter, version, and the numbers of the rows that are kept of it. */
+  rows: v.array(v.tuple([v.string(), v.number(), v.array(v.number())])),
+});
+
+/** What is kept of old weights beside their tensors. */
+export type HistoryFacts = v.InferOutput<typeof historySchema>;
+
 /** What a scan keeps beside its tensors, as plain data. Metrics are text: JSON has no NaN. */
 const scanFactsSchema = v.object({
   rule: v.string(),
   steps: v.number(),
+  /** How often each parameter was stepped. */
   counts: v.array(v.number()),
+  /** Where there is an average: how many steps of each parameter are in it. */
   averaged: v.optional(v.array(v.number())),
-  history: v.optional(
-    v.object({ versions: v.array(v.number()), rows: v.array(v.tuple([v.string(), v.number(), v.array(v.number())])) }),
-  ),
+  /** Where delay is compensated. */
+  history: v.optional(historySchema),
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
   schedules: v.array(v.record(v.string(), v.number())),
@@ -19,6 +29,10 @@ const scanFactsSchema = v.object({
 });
 
 export type ScanFacts = v.InferOutput<typeof scanFactsSchema>;
+/** The part of it that is the stepper's. */
+export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history'>;
+/** The part of it that is the rates'. */
+export type RatesFacts = Pick<ScanFacts, 'epochs' | 'schedules' | 'metrics'>;
 
 /** What a scan is made for. */
 export interface ScanShape {

@@ -1,15 +1,15 @@
-import { type RejectionReason, RxgradError } from '../errors.ts';
+import type { RejectionReason, RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
-import type { TakenIn, TensorLayout } from '../payload.ts';
+import { refuseNotFinite, type TakenIn, type TensorLayout } from '../payload.ts';
 import type { Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
 import type { Average } from './average.ts';
 import { Beforehand, nothingDone } from './beforehand.ts';
-import { Compensation, type HistoryFacts } from './compensation.ts';
+import { Compensation } from './compensation.ts';
 import type { Execution } from './execution.ts';
 import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
@@ -19,19 +19,9 @@ import { type Plan, planFor, type Refusal, refuseRows } from './plan.ts';
 import { type Prologue, prologueFor } from './prologue.ts';
 import { type Rule, stepsRows } from './rule.ts';
 import { RuleStep } from './rule-step.ts';
+import type { StepperFacts } from './scan-facts.ts';
 import { WeightsUpdate } from './weights-update.ts';
 import { Work } from './work.ts';
-
-/** What a stepper keeps beside its tensors. */
-export interface StepperFacts {
-  readonly steps: number;
-  /** How often each parameter was stepped. */
-  readonly counts: readonly number[];
-  /** Where there is an average: how many steps of each parameter are in it. */
-  readonly averaged?: readonly number[] | undefined;
-  /** Where delay is compensated. */
-  readonly history?: HistoryFacts | undefined;
-}
 
 /** A batch that is being taken in before its turn. */
 interface Ahead {
@@ -115,12 +105,7 @@ export class Stepper {
       ? (ahead.taken ?? (yield* ahead.taking))
       : yield* this.#gradients.takeIn(layout, payload, this.#execution);
     if (ahead) this.#gradients.turn();
-    // Squares of float32 cannot overflow float64: the sum is finite exactly when every gradient is.
-    if (!Number.isFinite(taken.sumOfSquares)) {
-      const parameters = this.#gradients.notFinite(layout).map((name) => `"${name}"`);
-      return new RxgradError('notFinite', { where: where(), parameters: parameters.join(', ') });
-    }
-    const refusal = refuseRows(this.#plan, taken);
+    const refusal = refuseNotFinite(this.#params.arena, this.#gradients.address, layout, taken) ?? refuseRows(this.#plan, taken);
     if (refusal) return refusal(where());
     this.#admitted = batch;
     this.#work.taken = taken;
@@ -213,15 +198,18 @@ export class Stepper {
       steps: this.#steps,
       counts: [...this.#state.counts],
       ...(history.versions.length > 0 ? { history } : {}),
-      ...(this.#average ? { averaged: this.#average.counts } : {}),
+      ...(this.#average ? { averaged: [...this.#average.counts] } : {}),
     };
   }
 
   /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */
   restore({ tensors, strict }: KeptState, facts: StepperFacts | null): void {
-    const others = facts?.history ? this.#compensation.restore(tensors, facts.history) : tensors;
-    const { version } = this.#params;
-    this.#state.restore({ tensors: this.#average?.restore(others, facts?.averaged, version) ?? others, strict });
+    let others = tensors;
+    if (facts?.history) others = this.#compensation.restore({ tensors: others, strict }, facts.history);
+    if (facts?.averaged && this.#average) {
+      others = this.#average.restore({ tensors: others, strict }, facts.averaged, this.#params.version);
+    }
+    this.#state.restore({ tensors: others, strict });
     if (!facts) return;
     this.#state.counts.set(facts.counts);
     this.#steps = facts.steps;

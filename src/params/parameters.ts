@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { RxgradError } from '../errors.ts';
+import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
@@ -129,7 +129,7 @@ export class Parameters implements Iterable<Parameter> {
    */
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
     const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
-    if (differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+    assertNoDifferences(differences);
     const { leftRight } = this;
     const side = leftRight.target;
     leftRight.waitUntilFree(side);

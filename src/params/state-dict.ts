@@ -1,4 +1,4 @@
-import { RxgradError } from '../errors.ts';
+import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { type Meaning, meaningOf } from './foreign-names.ts';
 import { type FileTensor, readTensorFile, writeTensorFile } from './tensor-file.ts';
 import type { ParameterPlace, Weights } from './weights-reader.ts';
@@ -74,7 +74,7 @@ export function readStateDict(places: readonly ParameterPlace[], source: Uint8Ar
     state.push(...places.map(({ name }) => ({ ...count, parameter: name, key: 'step' })));
   }
   for (const { name, dims } of places) if (!found.has(name)) differences.push(`"${name}" [${dims}] is missing`);
-  if (strict && differences.length > 0) throw new RxgradError('parametersDiffer', { differences: differences.join('; ') });
+  if (strict) assertNoDifferences(differences);
   const facts = factsOf(metadata['rxgrad.state'], where);
   return {
     weights,

@@ -2,7 +2,7 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type Delivery, GradientBatch, type GradientFacts, placeOf } from '../events.ts';
 import type { Arena } from '../kernels/arena.ts';
 import { type GradientInput, pack } from '../pack.ts';
-import { type PlacedTensor, widthOf } from '../payload.ts';
+import { type PlacedTensor, refuseNotFinite, widthOf } from '../payload.ts';
 import { afterReading, inWorkspace, type Pending, rowNumbers } from '../pending.ts';
 
 /** Σ weight · gradient of one dense parameter, in an arena; and Σ weight. */
@@ -37,12 +37,8 @@ export class Accumulator {
     }
     const { batchSize: weight = 1 } = facts;
     return inWorkspace(layout, payload, pending, (arena, at, taken) => {
-      if (!Number.isFinite(taken.sumOfSquares)) {
-        const parameters = layout.tensors
-          .filter((tensor) => !Number.isFinite(arena.kernels.sumOfSquares(at + tensor.at, tensor.length)))
-          .map(({ name }) => `"${name}"`);
-        return new RxgradError('notFinite', { where, parameters: parameters.join(', ') });
-      }
+      const notFinite = refuseNotFinite(arena, at, layout, taken);
+      if (notFinite) return notFinite(where);
       layout.tensors.forEach((tensor, index) => {
         const indices = rowNumbers(arena, at, tensor, taken, index);
         if (indices) this.#addRows(arena, at + tensor.at, tensor, indices.slice(), weight);
