@@ -43,7 +43,7 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
   const config = options.optimizer === undefined ? momentumConfig(options) : await readConfig(options);
   const session = await HotSwapSession.load(model);
   const meter = new Meter();
-  report.progress(() => progressLine(meter));
+  report.progress(() => progressLine(meter, session.params.version));
   try {
     if (options.loadState) session.params.loadStateDict(String(options.loadState));
     const updates$ = fromTransport(transport, {
@@ -57,7 +57,7 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
     );
     await lastValueFrom(updates$, { defaultValue: null });
     report.close();
-    summarise(report, meter);
+    summarise(report, meter, session.params.version);
     if (options.saveState) {
       await writeFile(String(options.saveState), session.params.stateDict());
       report.line(`state of version ${session.params.version} saved to ${options.saveState}`);
@@ -111,12 +111,12 @@ function rejectionLines(report: Reporter): (rejection: Rejection) => void {
   };
 }
 
-function progressLine({ figures, stepsPerSecond, rejected }: Meter): string {
+function progressLine({ figures, stepsPerSecond, rejected }: Meter, version: number): string {
   const norm = figures.gradientNorm?.toPrecision(4) ?? '–';
-  return `version ${figures.version ?? 0}  ${stepsPerSecond.toFixed(0)} steps/s  lr ${figures.lr ?? '–'}  gradient norm ${norm}  rejected ${rejected}`;
+  return `version ${version}  ${stepsPerSecond.toFixed(0)} steps/s  lr ${figures.lr ?? '–'}  gradient norm ${norm}  rejected ${rejected}`;
 }
 
-function summarise(report: Reporter, meter: Meter): void {
+function summarise(report: Reporter, meter: Meter, version: number): void {
   const { figures, stepsPerSecond, staleness, seconds } = meter;
   const rejections = Object.entries(figures.rejections).map(([reason, count]) => `${reason} ${count}`);
   report.table(
@@ -124,7 +124,7 @@ function summarise(report: Reporter, meter: Meter): void {
     [
       ['steps', `${meter.step.count} in ${seconds.toFixed(1)} s`],
       ['steps/s', stepsPerSecond.toFixed(0)],
-      ['version', String(figures.version ?? 0)],
+      ['version', String(version)],
       ['step time, p50 / p99', percentiles(meter.step)],
       ['swap time, p50 / p99', percentiles(meter.swap)],
       [

@@ -56,6 +56,8 @@ it('takes any optimizer, and goes on from what it saved: nothing is applied twic
   const output = run('--load-state', `${folder}/state`, '--save-state', `${folder}/state-5`);
   expect(output).toMatch(/version\s+│\s+5/);
   expect(output).toMatch(/events rejected\s+│\s+duplicate 3/);
+  // Nothing new came: what was loaded is what there is.
+  expect(run('--load-state', `${folder}/state-5`)).toMatch(/version\s+│\s+5/);
 
   from(events).pipe(optimizer(session.params, config)).subscribe();
   expect(session.params.version).toBe(5);
