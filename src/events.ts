@@ -2,6 +2,7 @@ import type { RejectionReason, RxgradError } from './errors.ts';
 import { type GradientInput, pack, type SparseRows } from './pack.ts';
 import type { PlacedTensor, TensorLayout } from './payload.ts';
 import { afterReading, type Materialised, materialise, normOf, type Pending } from './pending.ts';
+import type { LogRecord } from './record.ts';
 
 /** A place in the log: the record at `offset` of a topic's partition. */
 export interface Position {
@@ -10,10 +11,27 @@ export interface Position {
   readonly offset: number;
 }
 
+/** Where events come from: told which are done with. */
+export interface EventSource {
+  done(position: Position): void;
+  /** What was counted before the source began, where it goes on from a checkpoint. */
+  readonly seen?: OnceState | undefined;
+}
+
 /** Where an event came from, and whom to tell when it is done with. */
 export interface Delivery {
   readonly position: Position;
-  readonly source: { done(position: Position): void };
+  readonly source: EventSource;
+  /** The record that it was read from, as it came. */
+  readonly record?: LogRecord | undefined;
+  /** The positions of the parts, where it was merged: those before `position` in their partitions are done with them. */
+  readonly parts?: readonly Position[] | undefined;
+}
+
+/** What was seen of a stream, as plain data: the last sequence of each worker, and the last epoch (−1 before the first). */
+export interface OnceState {
+  readonly sequences: [string, number][];
+  readonly epoch: number;
 }
 
 /** What a producer says of its gradients beside the numbers. */

@@ -1,11 +1,5 @@
 import { type RejectionReason, RxgradError } from './errors.ts';
-import { type EpochBoundary, type GradientBatch, type GradientFacts, placeOf } from './events.ts';
-
-/** What was seen, as plain data. */
-export interface OnceState {
-  readonly sequences: [string, number][];
-  readonly epoch: number;
-}
+import { type EpochBoundary, type GradientBatch, type GradientFacts, type OnceState, placeOf } from './events.ts';
 
 /** Lets each worker's sequence numbers, and the numbers of epochs, through in rising order: nothing is counted twice. */
 export class Once {

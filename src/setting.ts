@@ -9,6 +9,8 @@ export type Setting = number | Readonly<Record<string, number>>;
 
 /** A setting, looked up by parameter. */
 export interface PerParameter {
+  /** As it was given. */
+  readonly setting: Setting;
   /** The number of all parameters, where it is one. */
   readonly uniform: number | null;
   /** Names and patterns in it, so that one that matches nothing can be found. */
@@ -24,10 +26,11 @@ export function parseSetting(schema: NumberSchema, setting: Setting, where: stri
     typeof setting === 'object' && setting !== null
       ? parseOptions(v.record(v.string(), schema), setting, where)
       : parseOptions(schema, setting, where);
-  if (typeof parsed === 'number') return { uniform: parsed, patterns: [], of: () => parsed };
+  if (typeof parsed === 'number') return { setting: parsed, uniform: parsed, patterns: [], of: () => parsed };
   const entries = Object.entries(parsed).map(([pattern, value]) => [matcher(pattern), value] as const);
   const known = new Map<string, number>();
   return {
+    setting: parsed,
     uniform: null,
     patterns: Object.keys(parsed),
     of(name) {

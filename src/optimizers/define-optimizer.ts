@@ -6,6 +6,7 @@ import type { Parameters } from '../params/parameters.ts';
 import type { LearningRate } from '../schedules/from-config.ts';
 import { type PerParameter, parseSetting, type Setting } from '../setting.ts';
 import { matching } from './groups.ts';
+import { type Recipe, recipeOf } from './recipe.ts';
 import type { Rule } from './rule.ts';
 import { scanWith } from './scan.ts';
 import { type ParsedScanOptions, type ScanOptions, scanEntries } from './scan-options.ts';
@@ -33,6 +34,7 @@ interface Parsed {
   readonly rule: Rule;
   readonly weightDecay: PerParameter;
   readonly scan: ParsedScanOptions;
+  readonly recipe: Recipe;
 }
 
 /** What an optimizer takes: the options of every scan and its own. */
@@ -64,11 +66,11 @@ export function defineOptimizer<const E extends Entries>(definition: Definition<
     const weightDecay = parseSetting(nonNegative, given.weightDecay ?? 0, `${name}: weightDecay`, 0);
     for (const pattern of weightDecay.patterns) matching(params, pattern, `${name}: weightDecay`);
     const scan = { ...given, lr: given.lr === undefined ? lr : given.lr } as unknown as ParsedScanOptions;
-    return { rule: definition.rule(given, given.lr !== undefined), weightDecay, scan };
+    return { rule: definition.rule(given, given.lr !== undefined), weightDecay, scan, recipe: recipeOf(name, { ...scan }) };
   };
   const operator = (params: Parameters, options?: OptionsOf<E>) => {
-    const { rule, weightDecay, scan } = parse(params, options ?? {});
-    return scanWith(params, rule, scan, weightDecay);
+    const { rule, weightDecay, scan, recipe } = parse(params, options ?? {});
+    return scanWith(params, rule, scan, weightDecay, recipe);
   };
   return Object.assign(operator, { definition: { ...definition, lr }, ownDecay, parse });
 }

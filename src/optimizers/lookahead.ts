@@ -5,6 +5,7 @@ import { add, kernel, mul, sub } from '../kernels/kernel.ts';
 import { count, parseOptions } from '../options.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { readConfig } from './config.ts';
+import { recipeOf } from './recipe.ts';
 import type { Rule } from './rule.ts';
 import { type RuleConfig, ruleTypes } from './rule-types.ts';
 import { scanWith } from './scan.ts';
@@ -60,5 +61,6 @@ export function lookahead(params: Parameters, options: LookaheadOptions): Operat
   const base = readConfig(ruleTypes, params, baseOptimizer, 'lookahead: baseOptimizer');
   const groups = [...scanOptions.groups, ...base.options.groups];
   const { rule, weightDecay, scan } = base.optimizer.parse(params, { ...scanOptions, ...base.options, groups });
-  return pipe(base.stages, scanWith(params, lookaheadRule(rule, syncPeriod, alpha), scan, weightDecay));
+  const recipe = recipeOf('lookahead', { baseOptimizer, syncPeriod, alpha, ...scanOptions });
+  return pipe(base.stages, scanWith(params, lookaheadRule(rule, syncPeriod, alpha), scan, weightDecay, recipe));
 }

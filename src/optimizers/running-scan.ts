@@ -6,6 +6,7 @@ import { channels } from '../observe/channels.ts';
 import { Once } from '../once.ts';
 import type { KeptScan } from '../params/parameters.ts';
 import type { KeptState } from '../params/state-dict.ts';
+import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
 import { differencesOf, parseScanFacts, type ScanFacts, type ScanShape } from './scan-facts.ts';
@@ -26,6 +27,7 @@ export class RunningScan implements KeptScan {
   readonly #options: ParsedScanOptions;
   readonly #out: Subscriber<WeightsUpdate>;
   readonly #once = new Once();
+  readonly #reached = new Reached();
   #queue: TrainingEvent[] = [];
   #waiting = false;
   // A part of a step that other threads are at: memory must stay.
@@ -89,10 +91,12 @@ export class RunningScan implements KeptScan {
       rule: this.#shape.rule,
       ...this.#stepper.facts,
       once: this.#once.state(),
+      positions: this.#reached.state(),
       groups: [...this.#shape.groups],
+      recipe: this.#shape.recipe,
       ...this.#rates.state(),
     };
-    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true, exact: false };
   }
 
   /** Goes on from where another scan was. */
@@ -102,11 +106,12 @@ export class RunningScan implements KeptScan {
       return;
     }
     const facts = parseScanFacts(kept.facts);
-    const differences = differencesOf(facts, this.#shape);
+    const differences = differencesOf(facts, this.#shape, kept.exact);
     if (kept.strict) assertNoDifferences(differences);
     const { rule, names } = this.#shape;
     this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
     this.#once.restore(facts.once);
+    this.#reached.restore(facts.positions);
     if (facts.schedules.length === this.#rates.size) this.#rates.restore(facts);
   }
 
@@ -123,7 +128,7 @@ export class RunningScan implements KeptScan {
       this.#tick(event);
     } else {
       this.#rates.report(event.name, event.value);
-      acknowledge(event);
+      this.#done(event);
     }
   }
 
@@ -162,6 +167,7 @@ export class RunningScan implements KeptScan {
 
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
     this.#once.applied(batch.facts);
+    this.#reached.note(batch.delivery);
     this.#rejectionsInARow = 0;
     if (this.#options.tickOn === 'step') this.#rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
@@ -216,6 +222,12 @@ export class RunningScan implements KeptScan {
     const lr = this.#rates.lrs[0]!;
     if (channels.epoch.hasSubscribers)
       channels.epoch.publish({ kind: 'epoch', at: this.#shape.rule, epoch: this.#rates.epochs, lr });
+    this.#done(event);
+  }
+
+  /** Ends what there was to do with an event that makes no version. */
+  #done(event: TrainingEvent): void {
+    this.#reached.note(event.delivery);
     acknowledge(event);
   }
 
@@ -227,7 +239,7 @@ export class RunningScan implements KeptScan {
     if (channels.rejection.hasSubscribers)
       channels.rejection.publish({ kind: 'rejection', at: this.#shape.rule, rejection: rejected });
     this.#options.rejections?.next?.(rejected);
-    acknowledge(rejected);
+    this.#done(rejected);
     // 409: the record itself was fine, it only came twice.
     if (rejected.error.status === 409) return;
     this.#rejectionsInARow += 1;

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { parseOptions } from '../options.ts';
+import { type Recipe, recipeDifferences } from './recipe.ts';
 
 const historySchema = v.object({
   versions: v.array(v.number()),
@@ -22,15 +23,20 @@ const scanFactsSchema = v.object({
   history: v.optional(historySchema),
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
+  /** The next offset by topic and partition. */
+  positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
   schedules: v.array(v.record(v.string(), v.number())),
   /** For each parameter the number of its schedule, and −1 where it is frozen. */
   groups: v.array(v.number()),
   metrics: v.array(v.tuple([v.string(), v.string()])),
+  recipe: v.optional(v.object({ optimizer: v.string(), options: v.record(v.string(), v.unknown()) })),
+  /** Stages in front: those that the last batch came through. */
+  stages: v.optional(v.array(v.tuple([v.string(), v.unknown()]))),
 });
 
 export type ScanFacts = v.InferOutput<typeof scanFactsSchema>;
 /** The part of it that is the stepper's. */
-export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history'>;
+export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history' | 'stages'>;
 /** The part of it that is the rates'. */
 export type RatesFacts = Pick<ScanFacts, 'epochs' | 'schedules' | 'metrics'>;
 
@@ -39,6 +45,7 @@ export interface ScanShape {
   readonly rule: string;
   readonly names: readonly string[];
   readonly groups: readonly number[];
+  readonly recipe: Recipe;
 }
 
 /** Checks what another scan kept. */
@@ -46,8 +53,8 @@ export function parseScanFacts(kept: unknown): ScanFacts {
   return parseOptions(scanFactsSchema, kept, 'state dict');
 }
 
-/** All in which a scan is made for something else than the one that kept some facts. */
-export function differencesOf(facts: ScanFacts, { rule, names, groups }: ScanShape): string[] {
+/** All in which a scan is made for something else than the one that kept some facts; where `exact`, its options too. */
+export function differencesOf(facts: ScanFacts, { rule, names, groups, recipe }: ScanShape, exact: boolean): string[] {
   return [
     ...(facts.rule === rule ? [] : [`the state is of ${facts.rule}, the scan of ${rule}`]),
     ...(facts.counts.length === names.length
@@ -57,6 +64,7 @@ export function differencesOf(facts: ScanFacts, { rule, names, groups }: ScanSha
       const [was, is] = [facts.groups[i], groups[i]];
       return was === is || was === undefined ? [] : [`"${name}" is ${inWords(was)} in the state, ${inWords(is!)} in the scan`];
     }),
+    ...(exact && facts.recipe && facts.rule === rule ? recipeDifferences(facts.recipe, recipe) : []),
   ];
 }
 

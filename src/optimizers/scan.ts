@@ -7,6 +7,7 @@ import { Average } from './average.ts';
 import { InPlace, OnPool, threadsFor } from './execution.ts';
 import { Groups } from './groups.ts';
 import { Rates } from './rates.ts';
+import type { Recipe } from './recipe.ts';
 import type { Rule } from './rule.ts';
 import { RunningScan } from './running-scan.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
@@ -22,6 +23,7 @@ export function scanWith(
   rule: Rule,
   options: ParsedScanOptions,
   weightDecay: PerParameter,
+  recipe: Recipe,
 ): OperatorFunction<TrainingEvent, WeightsUpdate> {
   const make = () => ({
     groups: new Groups(params, options.lr, options.groups),
@@ -44,7 +46,7 @@ export function scanWith(
       let scan: RunningScan;
       try {
         const stepper = new Stepper(params, rule, weightDecay, groups, execution, average);
-        const shape = { rule: rule.name, names: params.names, groups: groups.indices };
+        const shape = { rule: rule.name, names: params.names, groups: groups.indices, recipe };
         scan = new RunningScan(stepper, execution, new Rates(groups.schedules), shape, options, out);
         params.keepScan(scan);
         if (loaded) scan.restore(loaded);

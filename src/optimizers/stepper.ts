@@ -1,4 +1,4 @@
-import type { RejectionReason, RxgradError } from '../errors.ts';
+import { assertNoDifferences, type RejectionReason, type RxgradError } from '../errors.ts';
 import { type GradientBatch, placeOf } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
@@ -17,6 +17,7 @@ import { OptimizerState } from './optimizer-state.ts';
 import { Passes } from './passes.ts';
 import { type Plan, planFor, type Refusal, refuseRows } from './plan.ts';
 import { type Prologue, prologueFor } from './prologue.ts';
+import { type StageRecipe, stageDifferences, stagesOf } from './recipe.ts';
 import { type Rule, stepsRows } from './rule.ts';
 import { RuleStep } from './rule-step.ts';
 import type { StepperFacts } from './scan-facts.ts';
@@ -54,6 +55,8 @@ export class Stepper {
   #plan: Plan | Refusal = { runs: [], frozen: [], untouched: [] };
   #pending: Pending | null = null;
   #prologue: Prologue = prologueFor(null);
+  /** What the first batch must have come through, where the scan goes on exactly as another. */
+  #expected: readonly StageRecipe[] | null = null;
 
   #admitted: GradientBatch | null = null;
   /** What comes next, while it is being taken in. */
@@ -92,6 +95,10 @@ export class Stepper {
     if (batch.pending !== this.#pending) {
       this.#prologue = prologueFor(batch.pending);
       this.#pending = batch.pending;
+    }
+    if (this.#expected) {
+      assertNoDifferences(stageDifferences(this.#expected, stagesOf(batch.pending)));
+      this.#expected = null;
     }
     const where = () => placeOf(batch.delivery);
     if (typeof this.#plan === 'function') return this.#plan(where());
@@ -197,13 +204,14 @@ export class Stepper {
     return {
       steps: this.#steps,
       counts: [...this.#state.counts],
+      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(this.#pending) } : {}),
       ...(history.versions.length > 0 ? { history } : {}),
       ...(this.#average ? { averaged: [...this.#average.counts] } : {}),
     };
   }
 
   /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */
-  restore({ tensors, strict }: KeptState, facts: StepperFacts | null): void {
+  restore({ tensors, strict, exact }: KeptState, facts: StepperFacts | null): void {
     let others = tensors;
     if (facts?.history) others = this.#compensation.restore({ tensors: others, strict }, facts.history);
     if (facts?.averaged && this.#average) {
@@ -213,6 +221,7 @@ export class Stepper {
     if (!facts) return;
     this.#state.counts.set(facts.counts);
     this.#steps = facts.steps;
+    if (exact) this.#expected = facts.stages ?? null;
   }
 
   /** Gives the memory back. The stepper must not be used afterwards. */

@@ -28,7 +28,7 @@ export interface KeptScan {
   dispose(): void;
 }
 
-const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true) });
+const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true), exact: v.optional(v.boolean(), false) });
 const optionsSchema = v.strictObject({
   version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
 });
@@ -179,12 +179,13 @@ export class Parameters implements Iterable<Parameter> {
    * Loads a safetensors file (its bytes, or a path): weights go live at once as one version, and the next scan goes on from
    * the state. A checkpoint of torch or braintools works too, in F64, F32, F16 or BF16, with state where its name holds a
    * parameter's: `momentum_buffer` or `velocity`, `exp_avg` or `mu`, `exp_avg_sq` or `nu`, `step`. What does not fit is an
-   * error that names all of it; with `strict: false` what fits is loaded.
+   * error that names all of it; with `strict: false` what fits is loaded. With `exact`, a scan with other options or stages
+   * than the one that wrote it fails before its first step.
    */
-  loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean } = {}): void {
-    const { strict } = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
+  loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean; readonly exact?: boolean } = {}): void {
+    const parsed = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
     if (this.#scanning) throw new RxgradError('parametersInUse', {});
-    const { weights, version, state } = readStateDict(this.places, source, strict);
+    const { weights, version, state } = readStateDict(this.places, source, parsed);
     this.load(weights, { version: version ?? this.version + 1 });
     this.#forget();
     this.#loaded = state;

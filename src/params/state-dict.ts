@@ -17,6 +17,8 @@ export interface KeptState {
   readonly facts: Readonly<Record<string, unknown>> | null;
   /** Whether every tensor must find its place, and every place its tensor. */
   readonly strict: boolean;
+  /** Whether the scan that goes on from it must have the same options and stages. */
+  readonly exact: boolean;
 }
 
 /** A file that was read and found to fit. */
@@ -44,7 +46,11 @@ export function writeStateDict(
 }
 
 /** Reads what {@link writeStateDict} wrote, or a checkpoint of others. Fails with all that does not fit. */
-export function readStateDict(places: readonly ParameterPlace[], source: Uint8Array | string, strict: boolean): StateDict {
+export function readStateDict(
+  places: readonly ParameterPlace[],
+  source: Uint8Array | string,
+  { strict, exact }: { strict: boolean; exact: boolean },
+): StateDict {
   const where = typeof source === 'string' ? source : 'state dict';
   const { tensors, unread, metadata } = readTensorFile(source);
   const format = metadata['rxgrad.format'];
@@ -79,7 +85,7 @@ export function readStateDict(places: readonly ParameterPlace[], source: Uint8Ar
   return {
     weights,
     version: format === undefined ? null : Number(metadata['rxgrad.version']),
-    state: state.length > 0 || facts ? { tensors: state, facts, strict } : null,
+    state: state.length > 0 || facts ? { tensors: state, facts, strict, exact } : null,
   };
 }
 

@@ -1,6 +1,6 @@
 import { Observable } from 'rxjs';
 import * as v from 'valibot';
-import type { Position, TrainingEvent } from '../events.ts';
+import type { OnceState, Position, TrainingEvent } from '../events.ts';
 import { count, parseOptions } from '../options.ts';
 import { EventDecoder } from './codec.ts';
 import { InFlight } from './in-flight.ts';
@@ -13,6 +13,8 @@ export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'fr
   readonly maxBytes?: number;
   /** Completes behind the last record that the topic held when it was subscribed to; not with `group`. Default: never completes. */
   readonly until?: 'end';
+  /** What was counted before, where the stream goes on from a checkpoint: see `recover`. */
+  readonly seen?: OnceState | undefined;
   /** Leaves events out before anybody sees them, and acknowledges them. */
   readonly where?: (event: TrainingEvent) => boolean;
 }
@@ -26,6 +28,7 @@ const schema = v.pipe(
     maxInFlight: v.optional(count, 1000),
     maxBytes: v.optional(count, 64 << 20),
     until: v.optional(v.literal('end')),
+    seen: v.optional(v.custom<OnceState>((value) => typeof value === 'object' && value !== null, 'what `recover` gave')),
     where: v.optional(v.function()),
   }),
   v.check(({ until, group }) => !until || !group, '`until` without `group` (where a group begins is not known beforehand)'),
@@ -45,12 +48,12 @@ export function fromTransport(transport: Transport, options: FromTransportOption
     const decoder = new EventDecoder();
     let consumption: Consumption | null = null;
     const inFlight = new InFlight(parsed.maxInFlight, parsed.maxBytes, (position) => consumption?.acknowledge(position));
-    const source = { done: (position: Position) => inFlight.done(position) };
+    const source = { done: (position: Position) => inFlight.done(position), seen: parsed.seen };
     let ends: number[] | null = null;
 
     const hand = (topic: string, partition: number, record: LogRecord): void => {
       const position = { topic, partition, offset: record.offset };
-      const event = decoder.decode(record, { position, source });
+      const event = decoder.decode(record, { position, source, record });
       if (where && !where(event)) {
         inFlight.skip(position);
         return;

@@ -1,8 +1,7 @@
 import type { Position } from '../events.ts';
+import type { HeaderValue, LogRecord } from '../record.ts';
 
-export type { Position };
-
-export type HeaderValue = string | Uint8Array;
+export type { HeaderValue, LogRecord, Position };
 
 /** A record as a producer hands it over. Partition 0 where none is named. */
 export interface NewRecord {
@@ -10,16 +9,6 @@ export interface NewRecord {
   readonly value: Uint8Array | null;
   readonly headers?: Readonly<Record<string, HeaderValue>>;
   readonly partition?: number;
-}
-
-/** A record as the log holds it. */
-export interface LogRecord {
-  readonly offset: number;
-  readonly key: Uint8Array | null;
-  readonly value: Uint8Array | null;
-  readonly headers: Readonly<Record<string, HeaderValue>>;
-  /** Milliseconds since 1970 (UTC) at which it was appended. */
-  readonly timestampMs: number;
 }
 
 export interface ConsumeOptions {

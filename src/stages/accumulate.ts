@@ -1,5 +1,13 @@
 import { concat, concatMap, defer, finalize, type OperatorFunction } from 'rxjs';
-import { acknowledge, type Delivery, GradientBatch, type GradientFacts, rejection, type TrainingEvent } from '../events.ts';
+import {
+  acknowledge,
+  type Delivery,
+  type EventSource,
+  GradientBatch,
+  type GradientFacts,
+  rejection,
+  type TrainingEvent,
+} from '../events.ts';
 import { Once } from '../once.ts';
 import { count, parseOptions } from '../options.ts';
 import { Accumulator } from './accumulator.ts';
@@ -33,6 +41,7 @@ class Merging {
   readonly #accumulator = new Accumulator();
   #parts: GradientBatch[] = [];
   #held: TrainingEvent[] = [];
+  #source: EventSource | null = null;
 
   constructor(size: number) {
     this.#size = size;
@@ -40,6 +49,7 @@ class Merging {
 
   /** Takes an event in, and returns what is to be passed on. */
   take(event: TrainingEvent): TrainingEvent[] {
+    this.#goOn(event.delivery?.source ?? null);
     if (!(event instanceof GradientBatch)) {
       if (event.kind === 'epoch') return [...this.flush(), event];
       return this.#holdOrPass(event);
@@ -69,6 +79,13 @@ class Merging {
     this.#accumulator.clear();
   }
 
+  /** What was counted before a source began comes no second time. */
+  #goOn(source: EventSource | null): void {
+    if (source === this.#source) return;
+    this.#source = source;
+    if (source?.seen) this.#once.restore(source.seen);
+  }
+
   /** Who acknowledges an event acknowledges all before it: it must not pass batches that are not applied yet. */
   #holdOrPass(event: TrainingEvent): TrainingEvent[] {
     if (this.#parts.length === 0) return [event];
@@ -93,5 +110,8 @@ function factsOf(parts: readonly GradientBatch[]): GradientFacts {
 
 function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {
   const last = parts.findLast(({ delivery }) => delivery)?.delivery;
-  return last ? { position: last.position, source: { done: () => parts.forEach(acknowledge) } } : null;
+  if (!last) return null;
+  const positions = parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery.position]) : []));
+  const source = { done: () => parts.forEach(acknowledge), seen: last.source.seen };
+  return { position: last.position, source, parts: positions };
 }
