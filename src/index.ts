@@ -1,5 +1,8 @@
 import './runtime.ts';
 
+export type { CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
+export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file-checkpoints.ts';
+export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,
@@ -72,6 +75,7 @@ export { stepLR } from './schedules/step-lr.ts';
 export { warmupCosineSchedule } from './schedules/warmup-cosine-schedule.ts';
 export { warmupScheduler } from './schedules/warmup-scheduler.ts';
 export type { Setting } from './setting.ts';
+export { type CheckpointOptions, checkpoint } from './sinks/checkpoint.ts';
 export { hotSwap } from './sinks/hot-swap.ts';
 export { encodeEvent } from './sources/codec.ts';
 export { embeddedLog } from './sources/embedded-log.ts';

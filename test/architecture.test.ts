@@ -69,7 +69,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'observe',
   ],
   sources: ['record', 'events', 'pending', 'payload', 'options', 'errors', 'observe'],
-  sinks: ['optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
+  checkpoints: ['optimizers', 'sources', 'params', 'kernels', 'events', 'options', 'errors', 'observe'],
+  sinks: ['checkpoints', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
   inference: ['params', 'options', 'errors', 'observe'],
   autodiff: ['inference', 'params', 'events', 'options', 'errors'],
 };

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 
 it('exports these names and no others', () => {
   expect(Object.keys(rxgrad).toSorted()).toEqual([
+    'FileCheckpoints',
     'GradientBatch',
     'HotSwapSession',
     'Parameters',
@@ -18,6 +19,7 @@ it('exports these names and no others', () => {
     'adamax',
     'addDecayedWeights',
     'chainedScheduler',
+    'checkpoint',
     'clipByGlobalNorm',
     'clipByValue',
     'constantLR',
@@ -55,6 +57,7 @@ it('exports these names and no others', () => {
     'piecewiseConstantSchedule',
     'polynomialLR',
     'radam',
+    'recover',
     'reduceLROnPlateau',
     'rmsprop',
     'rprop',

@@ -9,7 +9,7 @@ import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
-import { differencesOf, parseScanFacts, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
 import type { Stepper } from './stepper.ts';
 import type { WeightsUpdate } from './weights-update.ts';
@@ -103,6 +103,11 @@ export class RunningScan implements KeptScan {
   restore(kept: KeptState): void {
     if (!kept.facts) {
       this.#stepper.restore(kept, null);
+      return;
+    }
+    const before = positionsBefore(kept.facts);
+    if (before) {
+      this.#reached.restore(before);
       return;
     }
     const facts = parseScanFacts(kept.facts);

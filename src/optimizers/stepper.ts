@@ -142,13 +142,14 @@ export class Stepper {
     return this.#ahead !== null;
   }
 
-  /** Whether a side to be written is still being read. */
+  /** Whether what is to be written is still being read. */
   get blocked(): boolean {
-    return this.#writer.blocked || (this.#average?.blocked ?? false);
+    return this.#params.held !== null || this.#writer.blocked || (this.#average?.blocked ?? false);
   }
 
   /** Resolves when {@link apply} can go on. */
   async whenFree(): Promise<void> {
+    await this.#params.held;
     await this.#writer.whenFree();
     await this.#average?.whenFree();
   }

@@ -6,7 +6,8 @@ import { parseOptions } from '../options.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type KeptState, readStateDict, writeStateDict } from './state-dict.ts';
+import { type KeptState, planStateDict, readStateDict } from './state-dict.ts';
+import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
 /** A parameter as it is kept. `data` is a view of the newest weights: read it anew after a step. */
@@ -59,6 +60,7 @@ export class Parameters implements Iterable<Parameter> {
   // The scan that is under way, or the last one.
   #scan: KeptScan | null = null;
   #loaded: KeptState | null = null;
+  #held: Promise<void> | null = null;
 
   /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
   static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
@@ -130,6 +132,7 @@ export class Parameters implements Iterable<Parameter> {
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
     const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
     assertNoDifferences(differences);
+    if (this.#held) throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
     const { leftRight } = this;
     const side = leftRight.target;
     leftRight.waitUntilFree(side);
@@ -168,11 +171,29 @@ export class Parameters implements Iterable<Parameter> {
    * loads it goes on with the same bits. To be called between two steps, as where an update arrives.
    */
   stateDict(): Uint8Array {
+    return writeTensorFile(this.planStateDict());
+  }
+
+  /** The same file, still to be put together: its parts are views, lent until the next step. See {@link hold}. */
+  planStateDict(metadata: Readonly<Record<string, string>> = {}): TensorFilePlan {
     if (this.#scan?.busy) {
       const advice = 'ask where an update arrives';
       throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
     }
-    return writeStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded);
+    return planStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded, metadata);
+  }
+
+  /** Keeps weights and state as they are while another thread copies them: the next step waits until the promise settles. */
+  hold(copied: Promise<void>): void {
+    const held = Promise.allSettled([this.#held, copied]).then(() => {
+      if (this.#held === held) this.#held = null;
+    });
+    this.#held = held;
+  }
+
+  /** Resolves when weights and state may change again; null where they may. */
+  get held(): Promise<void> | null {
+    return this.#held;
   }
 
   /**

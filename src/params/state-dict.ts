@@ -1,6 +1,6 @@
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { type Meaning, meaningOf } from './foreign-names.ts';
-import { type FileTensor, readTensorFile, writeTensorFile } from './tensor-file.ts';
+import { type FileTensor, planTensorFile, readTensorFile, type TensorFilePlan } from './tensor-file.ts';
 import type { ParameterPlace, Weights } from './weights-reader.ts';
 
 /** A tensor that an optimizer keeps for a parameter. */
@@ -30,22 +30,23 @@ export interface StateDict {
 
 const FORMAT = '1';
 
-/** Writes weights under their own names and state as `state.<parameter>.<key>`. */
-export function writeStateDict(
+/** Plans a file of weights under their own names and state as `state.<parameter>.<key>`. */
+export function planStateDict(
   places: readonly ParameterPlace[],
   weights: Weights,
   version: number,
   state: KeptState | null,
-): Uint8Array {
+  metadata: Readonly<Record<string, string>>,
+): TensorFilePlan {
   const tensors = [
     ...places.map(({ name, dims }) => [name, { dims, data: weights[name]! }] as const),
     ...(state?.tensors ?? []).map((tensor) => [`state.${tensor.parameter}.${tensor.key}`, tensor] as const),
   ];
   const facts = state?.facts ? { 'rxgrad.state': JSON.stringify(state.facts) } : {};
-  return writeTensorFile(tensors, { 'rxgrad.format': FORMAT, 'rxgrad.version': String(version), ...facts });
+  return planTensorFile(tensors, { ...metadata, 'rxgrad.format': FORMAT, 'rxgrad.version': String(version), ...facts });
 }
 
-/** Reads what {@link writeStateDict} wrote, or a checkpoint of others. Fails with all that does not fit. */
+/** Reads what {@link planStateDict} planned, or a checkpoint of others. Fails with all that does not fit. */
 export function readStateDict(
   places: readonly ParameterPlace[],
   source: Uint8Array | string,
