@@ -93,7 +93,10 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
           for (const [topic, own] of Map.groupBy(records, (record) => record.topic)) requireRecords(topic, own);
           // What was handed to `produce` before comes before.
           flush();
-          const positions = file.append([records], epoch);
+          const positions = file.append(
+            records.map((record) => ({ topic: record.topic, records: [record] })),
+            epoch,
+          );
           if (records.length > 0) appends.announce();
           return positions.flat();
         },

@@ -89,8 +89,8 @@ export interface TopicOptions {
   /** Default 1. */
   readonly partitions?: number;
   /**
-   * Lets records go that a later one with the same key supersedes; offsets stay as they are. A value of null lets go of the
-   * key, in time. Every record needs a key.
+   * Lets records go that a later one with the same key supersedes; offsets stay as they are. A value of null stands
+   * for a key that is gone. Every record needs a key.
    */
   readonly compacted?: boolean;
 }
