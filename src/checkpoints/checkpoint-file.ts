@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
+import type { Recipe, StageRecipe } from '../optimizers/recipe.ts';
 import { parseOptions } from '../options.ts';
 import { readTensorFileHeader, tensorFileHeader } from '../params/tensor-file.ts';
 
@@ -14,8 +15,10 @@ export interface CheckpointFacts {
   readonly epochs: number;
   /** What was counted, where a scan has run. */
   readonly seen?: OnceState | undefined;
-  /** The optimizer's public name, where a scan has run. */
-  readonly optimizer: string | null;
+  /** How the scan was set up, where one has run. */
+  readonly recipe?: Recipe | undefined;
+  /** The stages that its last batch came through. */
+  readonly stages: readonly StageRecipe[];
   /** SHA-256 of the file with zeros in the place of these 64 digits. */
   readonly checksum: string;
 }
@@ -32,7 +35,8 @@ const stateSchema = v.looseObject({
   epochs: v.optional(v.number(), 0),
   positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
   once: v.optional(v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() })),
-  recipe: v.optional(v.looseObject({ optimizer: v.string() })),
+  recipe: v.optional(v.object({ optimizer: v.string(), options: v.record(v.string(), v.unknown()) })),
+  stages: v.optional(v.array(v.tuple([v.string(), v.unknown()])), []),
 });
 
 /** Writes the checksum into a file that was planned with {@link unsealedMetadata}. */
@@ -67,8 +71,8 @@ function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   if (!checksum || !/^[0-9a-f]{64}$/.test(checksum)) throw invalid(where, `a ${CHECKSUM} of ${DIGITS} digits`, String(checksum));
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));
-  const { steps, epochs, positions, once, recipe } = parseOptions(stateSchema, stateOf(metadata, where), where);
-  return { version, steps, epochs, positions, seen: once, optimizer: recipe?.optimizer ?? null, checksum };
+  const { steps, epochs, positions, once, recipe, stages } = parseOptions(stateSchema, stateOf(metadata, where), where);
+  return { version, steps, epochs, positions, seen: once, recipe, stages, checksum };
 }
 
 function stateOf(metadata: Readonly<Record<string, string>>, where: string): unknown {

@@ -12,6 +12,8 @@ export interface Recipe {
 /** Stages in front of a scan, in their order: the name, and what it was given. */
 export type StageRecipe = [stage: string, given: unknown];
 
+/** Stands for batches that were merged; into how large ones, they do not tell. */
+const MERGED = 'accumulate';
 // They change no bit of the weights.
 const withoutEffect = new Set(['rejections', 'maxRejectionsInARow', 'threads']);
 
@@ -21,14 +23,15 @@ export function recipeOf(optimizer: string, options: Readonly<Record<string, unk
   return { optimizer, options: Object.fromEntries(kept.map(([name, value]) => [name, plain(name, value)])) };
 }
 
-/** Writes down what stages have asked for. */
-export function stagesOf(pending: Pending | null): StageRecipe[] {
-  return operationsOf(pending).map((operation) => {
+/** Writes down what a batch came through: whether it was merged, and what stages have asked for. */
+export function stagesOf(pending: Pending | null, merged: boolean): StageRecipe[] {
+  const asked = operationsOf(pending).map((operation): StageRecipe => {
     if (operation.op === 'clipByGlobalNorm') return [operation.op, operation.maxNorm.setting];
     if (operation.op === 'clipByValue') return [operation.op, operation.limit.setting];
     if (operation.op === 'addDecayedWeights') return [operation.op, operation.decay.setting];
     return [operation.op, operation.policy];
   });
+  return merged ? [[MERGED, null], ...asked] : asked;
 }
 
 /** All in which another recipe differs. */

@@ -6,7 +6,7 @@ import { parseOptions } from '../options.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type KeptState, planStateDict, readStateDict } from './state-dict.ts';
+import { type KeptState, planStateDict, readStateDict, specsOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
@@ -67,6 +67,13 @@ export class Parameters implements Iterable<Parameter> {
     parseOptions(specsSchema, specs, 'Parameters.create');
     const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
     return new Parameters(specs, version, new Arena());
+  }
+
+  /** The parameters that a file of {@link stateDict} holds, of their own: the next scan over them goes on from its state. */
+  static fromStateDict(source: Uint8Array | string, options: { readonly exact?: boolean } = {}): Parameters {
+    const params = Parameters.create(specsOfStateDict(source));
+    params.loadStateDict(source, options);
+    return params;
   }
 
   private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number, arena: Arena) {
