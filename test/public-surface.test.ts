@@ -6,6 +6,7 @@ it('exports these names and no others', () => {
     'FileCheckpoints',
     'GradientBatch',
     'HotSwapSession',
+    'KafkaCheckpoints',
     'Parameters',
     'WeightsReader',
     'accumulate',

@@ -160,7 +160,7 @@ describe('recovering', () => {
   });
 
   it('begins nothing anew where no checkpoint is whole', async () => {
-    await run(rule, 10, { everySteps: 5, atEnd: false });
+    await run(rule, 10, { everySteps: 1e9, atEnd: false });
     for (const { version } of await store.list()) await store.write(version, new Uint8Array(9));
     await expect(run(rule)).rejects.toSatisfy((error) => isRxgradError(error) && error.key === 'noValidCheckpoint');
   });
@@ -179,7 +179,7 @@ describe('recovering', () => {
   it('stops where the configuration changed, unless that is allowed', async () => {
     await run(rule, 350);
     await expect(run((params) => sgd(params, { lr: 0.1 }))).rejects.toThrow('the state is of Momentum, the scan of SGD');
-    await expect(run((params) => pipe(accumulate(2), rule(params)))).resolves.toBeDefined();
+    await expect(run((params) => pipe(accumulate(2), rule(params)))).rejects.toThrow('and are accumulate(null) → clip');
     const params = model();
     const { source } = await recover(params, store, { transport, topic, allowChanges: true });
     expect(source.from.get(0)).toBeGreaterThan(0);
