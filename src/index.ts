@@ -1,9 +1,11 @@
 import './runtime.ts';
 
+export { type Blamed, type BlameOptions, blame } from './checkpoints/blame.ts';
 export type { CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
 export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file-checkpoints.ts';
 export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
 export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
+export { type Moment, type ReplayOptions, replay } from './checkpoints/replay.ts';
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,

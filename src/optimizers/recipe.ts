@@ -1,5 +1,6 @@
 import { operationsOf, type Pending } from '../pending.ts';
 import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
+import type { RateConfig } from '../schedules/schedule.ts';
 
 /** What a scan was set up with, as plain data: enough to set up another, or to tell what differs. */
 export interface Recipe {
@@ -64,9 +65,9 @@ function plain(name: string, value: unknown): unknown {
   return value;
 }
 
-function plainRate(lr: LearningRate): number | object {
-  if (typeof lr === 'number' || (typeof lr === 'object' && lr !== null && 'type' in lr)) return lr;
-  return { baseLr: scheduleOf(lr).baseLr };
+function plainRate(lr: LearningRate): RateConfig | { readonly baseLr: number } {
+  const { config, baseLr } = scheduleOf(lr);
+  return config ?? { baseLr };
 }
 
 /** JSON whose keys are in order, so that equal data is equal text. */
