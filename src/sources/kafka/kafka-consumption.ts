@@ -5,19 +5,17 @@ import { RxgradError } from '../../errors.ts';
 import { type PartitionBounds, requireOffset, requirePartition, startingOffsets } from '../topic-bounds.ts';
 import type { ConsumeOptions, Consumption } from '../transport.ts';
 import { type DeliveryLane, deliveryLane } from './delivery-lane.ts';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { fetchBytes, kafkaClient } from './kafka-client.ts';
 import { isFinal, kafkaError } from './kafka-error.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 import { logRecords } from './log-records.ts';
 
 export interface KafkaConsumptionContext {
   readonly name: string;
-  readonly connection: KafkaConnectionOptions;
-  /** How long brokers may be out of reach before the consumption gives up. */
-  readonly reconnectForMs: number;
+  readonly settings: KafkaSettings;
   readonly bounds: (topic: string) => Promise<PartitionBounds[]>;
 }
 
-const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, minBytes: 1 };
 // Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
 const maxWaitTimeInMs = 100;
 const session = { sessionTimeout: 15_000, rebalanceTimeout: 15_000, heartbeatInterval: 2000 };
@@ -34,6 +32,7 @@ const pauseAfterMs = 100;
 /** Consumes a topic as a member of a group, through kafkajs; resolves once the group was joined. */
 export async function consumeKafka(context: KafkaConsumptionContext, options: ConsumeOptions): Promise<Consumption> {
   const { topic, group } = options;
+  const { reconnectForMs } = context.settings;
   const bounds = await context.bounds(topic);
   const starts = options.from === undefined ? null : startingOffsets(topic, bounds, options.from, new Map());
   const lanes = new Map<number, DeliveryLane>();
@@ -64,8 +63,11 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   }
 
   async function connect(): Promise<void> {
-    const kafka = kafkaClient(context.connection, {
-      retries: Math.min(mostRetries, Math.ceil(context.reconnectForMs / 1000)),
+    const kafka = kafkaClient(context.settings, {
+      retries: Math.min(mostRetries, Math.ceil(reconnectForMs / 1000)),
+      onSocketError(error) {
+        if (isFinal(error)) fail(kafkaError(context.name, error, topic));
+      },
       onLog({ log }) {
         // kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
         if (log.message.startsWith('Offset out of range')) void checkPosition(Number(log.partition));
@@ -105,7 +107,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function reconnect(error: unknown): Promise<void> {
     if (stopped) return;
     consumer = null;
-    if (isFinal(error) || Date.now() - lastContactMs > context.reconnectForMs) {
+    if (isFinal(error) || Date.now() - lastContactMs > reconnectForMs) {
       fail(kafkaError(context.name, error, topic));
       return;
     }

@@ -3,21 +3,12 @@ import { RxgradError } from '../../errors.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
 import type { Consumption, NewRecord, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { kafkaClient } from './kafka-client.ts';
 import { consumeKafka } from './kafka-consumption.ts';
-import { isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
-
-export interface KafkaTransportOptions extends KafkaConnectionOptions {
-  /** How long brokers may be out of reach before a consumption or an append fails. Default 120000. */
-  readonly reconnectForMs?: number;
-  /** The largest record, and `max.message.bytes` of the topics that `createTopic` makes. Default 96 MiB. */
-  readonly maxRecordBytes?: number;
-  /** Of the topics that `createTopic` makes. Default: the broker's. */
-  readonly replicationFactor?: number;
-}
+import { isFinal, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 
 const mostPartitions = 10_000;
-const brokersDefault = -1;
 
 /**
  * Makes a transport over Apache Kafka (or what speaks its protocol), through kafkajs. Connects when first used. Records are
@@ -27,15 +18,13 @@ const brokersDefault = -1;
  * const transport = kafkaTransport({ brokers: ['localhost:9092'] });
  */
 export function kafkaTransport(options: KafkaTransportOptions): Transport {
-  const { reconnectForMs = 120_000, maxRecordBytes = 96 * 2 ** 20, replicationFactor = brokersDefault } = options;
-  if (options.brokers.length === 0) {
-    throw new RxgradError('invalidOption', { option: 'brokers', expected: 'at least one host:port', got: 'none' });
-  }
-  const name = `Kafka ${options.brokers.join(',')}`;
+  const settings = kafkaSettings(options);
+  const { brokers, reconnectForMs, maxRecordBytes, replicationFactor } = settings;
+  const name = `Kafka ${brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
   const consumptions = new Set<Consumption>();
-  const kafka = kafkaClient(options);
+  const kafka = kafkaClient(settings);
   const admin = lasting(() => kafka.admin());
   const producer = lasting(() =>
     kafka.producer({
@@ -51,7 +40,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     try {
       const first = await admin.connected();
       return await question(first).catch(async (error) => {
-        if (!isUnreachable(error)) throw error;
+        if (isFinal(error) || !isUnreachable(error)) throw error;
         // The connection is from before a broker's restart.
         await admin.drop();
         return question(await admin.connected());
@@ -111,7 +100,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
         });
     },
     async consume(consumeOptions) {
-      const consumption = await consumeKafka({ name, connection: options, reconnectForMs, bounds }, consumeOptions);
+      const consumption = await consumeKafka({ name, settings, bounds }, consumeOptions);
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
     },
