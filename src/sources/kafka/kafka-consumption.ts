@@ -69,8 +69,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         if (isFinal(error)) fail(kafkaError(context.name, error, topic));
       },
       onLog({ log }) {
-        // kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
-        if (log.message.startsWith('Offset out of range')) void checkPosition(Number(log.partition));
+        // An error may be in the message's place. kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
+        if (String(log.message).startsWith('Offset out of range')) void checkPosition(Number(log.partition));
+        // Nor does it say why it has found no coordinator of the group, and looks for one without end.
+        if (String(log.error).startsWith('Not authorized to access group')) fail(groupRefused(context.name, groupId));
       },
     });
     const connecting = kafka.consumer({
@@ -226,6 +228,11 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       return stopping;
     },
   };
+}
+
+function groupRefused(transport: string, group: string): RxgradError {
+  const advice = "Give this client's user the right to read that group";
+  return new RxgradError('transportFailed', { transport, problem: `not authorized to access group "${group}"`, advice });
 }
 
 /** Runs what kafkajs refuses while it is not a member of the group. */

@@ -73,7 +73,11 @@ function isSecret(path: string): boolean {
   return /^(ssl|sasl|$)/.test(path) && path !== 'sasl.mechanism';
 }
 
+let warned = false;
+
 function warnOfScram(mechanism: string): void {
+  if (warned) return;
+  warned = true;
   process.emitWarning(
     `Without ssl, ${mechanism} lets everybody on the way read all records, and guess at the password: set ssl`,
     { type: 'SecurityWarning', code: 'RXGRAD_SCRAM_WITHOUT_TLS' },

@@ -20,7 +20,7 @@ const known: readonly (readonly [beginning: RegExp, problem: string, advice: str
     'Give the certificate of its authority as ssl.ca, and check that this is the right broker',
   ],
   [
-    /^ERR_SSL_(TLSV13_ALERT_CERTIFICATE_REQUIRED|(SSLV3|TLSV1|TLSV13)_ALERT_(BAD_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE))/,
+    /^ERR_SSL_.*ALERT_(BAD_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE)/,
     "the broker does not accept this client's certificate, or lacks it",
     'Check ssl.cert and ssl.key (or ssl.pfx), and which authorities the broker trusts',
   ],
@@ -29,7 +29,6 @@ const known: readonly (readonly [beginning: RegExp, problem: string, advice: str
     'the port does not speak TLS',
     "Check brokers: which of the broker's listeners is it? Or leave ssl out",
   ],
-  [/^ERR_(SSL|TLS)_/, 'no encrypted connection can be made', 'Check ssl, and which versions of TLS the broker speaks'],
   [/^EXPECTED_TLS/, 'the broker wants an encrypted connection', 'Set ssl'],
   [/^NO_BROKER/, 'something else than a Kafka broker listens there', 'Check brokers'],
   [/^LARGE_ANSWER/, 'the broker sends more than is read at once', 'Raise maxRecordBytes, or see who writes to the topic'],
@@ -43,7 +42,13 @@ export function isFinalSocketError({ code }: SocketFailure): boolean {
 /** What is wrong with a connection, where that can be told. */
 export function socketAdvice({ code, message = '' }: SocketFailure): Advice | null {
   const found = known.find(([beginning]) => typeof code === 'string' && beginning.test(code));
-  if (found) return [`${found[1]} (${message.replace('Connection error: ', '')})`, found[2]];
+  if (found) return [`${found[1]} (${reasonIn(message)})`, found[2]];
+  if (/^ERR_(SSL|TLS)_/.test(String(code))) {
+    return [
+      `no encrypted connection can be made (${reasonIn(message)})`,
+      'Check ssl, and which versions of TLS the broker speaks',
+    ];
+  }
   if (/before secure TLS connection/.test(message)) {
     return [
       'the connection was closed before it was encrypted',
@@ -57,4 +62,10 @@ export function socketAdvice({ code, message = '' }: SocketFailure): Advice | nu
     ];
   }
   return null;
+}
+
+/** Of a line such as "40BD:error:0A000412:SSL routines:ssl3_read_bytes:bad certificate:../file.c:918:", what a person can use. */
+function reasonIn(message: string): string {
+  const [, , , , reason] = /:error:([^:]*):([^:]*):([^:]*):([^:]*)/.exec(message) ?? [];
+  return reason ?? message.replace('Connection error: ', '').replace(/;.*/, '');
 }
