@@ -184,7 +184,7 @@ function lineOf(content: Buffer | undefined, name: string): string | undefined {
 
 /** The parser's message would show a piece of the file. */
 function parsed(path: string): unknown {
-  const json = contentOf(path, '--kafka-config').toString('utf8');
+  const json = contentOf(path, `--kafka-config ${path}`).toString('utf8');
   try {
     return JSON.parse(json);
   } catch (error) {
