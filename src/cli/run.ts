@@ -3,9 +3,9 @@ import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { RxgradError } from '../errors.ts';
+import { addConnectionOptions, type ConnectionOptions, openConnection } from './connection.ts';
 import type { Pipeline, PipelineOption, PipelineOptions } from './pipeline.ts';
 import { createReporter } from './reporter.ts';
-import { openTransport, type TransportSettings, temporaryLog } from './transport-settings.ts';
 
 const builtIn = ['drift', 'momentum'] as const;
 
@@ -31,40 +31,28 @@ export async function runCommand(args: readonly string[]): Promise<Command> {
 
 async function pipelineCommand(name: string): Promise<Command> {
   const pipeline = await loadPipeline(name);
-  const command = new Command(name)
-    .summary(pipeline.summary)
-    .description(pipeline.summary)
-    .addOption(
-      new Option('--brokers <host:port,...>', 'Kafka brokers to go through').argParser(parseBrokers).env('KAFKA_BROKERS'),
-    )
-    .addOption(
-      new Option('--log <file>', 'embedded log to go through, kept afterwards (default: a temporary one)').conflicts('brokers'),
-    );
+  const command = new Command(name).summary(pipeline.summary).description(pipeline.summary);
+  addConnectionOptions(command, { temporary: true });
   for (const option of pipeline.options ?? []) command.addOption(commanderOption(option));
-  return command.action((options: PipelineOptions & { brokers?: string[]; log?: string }) => execute(pipeline, options));
+  return command.action(() => execute(pipeline, command));
 }
 
-async function execute(
-  pipeline: Pipeline,
-  { brokers, log, ...options }: PipelineOptions & { brokers?: string[]; log?: string },
-): Promise<void> {
-  const temporary = brokers || log ? null : temporaryLog();
-  const settings: TransportSettings = brokers ? { brokers } : { log: log ?? temporary!.log };
+async function execute(pipeline: Pipeline, command: Command): Promise<void> {
+  const { brokers: _, kafkaConfig: __, log: ___, ...options } = command.opts<PipelineOptions & ConnectionOptions>();
   const report = createReporter(process.stdout);
   const ending = new AbortController();
   const end = () => ending.abort();
   process.once('SIGINT', end).once('SIGTERM', end);
   try {
-    const transport = await openTransport(settings);
+    const { transport, settings, close } = await openConnection(command, { temporary: true });
     try {
       await pipeline.run({ transport, settings, options, report, signal: ending.signal });
     } finally {
       report.close();
-      await transport.close();
+      await close();
     }
   } finally {
     process.off('SIGINT', end).off('SIGTERM', end);
-    temporary?.remove();
   }
 }
 
@@ -103,11 +91,4 @@ function parseNumber(text: string, kind: 'whole' | 'any'): number {
   if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   if (kind === 'whole' && !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
   return value;
-}
-
-function parseBrokers(text: string): string[] {
-  const brokers = text.split(',').map((broker) => broker.trim());
-  const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
-  if (wrong !== undefined) throw new InvalidArgumentError(`Expected host:port, or several with commas between; got "${wrong}".`);
-  return brokers;
 }
