@@ -47,6 +47,7 @@ const table = {
     422,
     '{store}: expected a checkpoint that is whole, but of {count} none is. The newest: {last}. Bring one back, or empty the store to begin anew',
   ],
+  brokenCheckpoints: ['stop', 422, '{store}: expected every checkpoint to be whole, but {count} are not; the last one: {last}'],
   unknownVersion: ['stop', 404, '{store}: expected a version that is there ({expected}), got {got}'],
   logTooShort: [
     'stop',

@@ -1,10 +1,11 @@
 import { access } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command } from 'commander';
 import { RxgradError } from '../errors.ts';
 import { addConnectionOptions, type ConnectionOptions, openConnection } from './connection.ts';
-import type { Pipeline, PipelineOption, PipelineOptions } from './pipeline.ts';
+import { addOptions } from './options.ts';
+import type { Pipeline, PipelineOptions } from './pipeline.ts';
 import { createReporter } from './reporter.ts';
 
 const builtIn = ['drift', 'momentum'] as const;
@@ -33,7 +34,7 @@ async function pipelineCommand(name: string): Promise<Command> {
   const pipeline = await loadPipeline(name);
   const command = new Command(name).summary(pipeline.summary).description(pipeline.summary);
   addConnectionOptions(command, { temporary: true });
-  for (const option of pipeline.options ?? []) command.addOption(commanderOption(option));
+  addOptions(command, pipeline.options ?? []);
   return command.action(() => execute(pipeline, command));
 }
 
@@ -75,20 +76,4 @@ async function fileOf(name: string): Promise<string> {
   } catch (cause) {
     throw new RxgradError('unknownPipeline', { expected: builtIn.join(', '), got: name }, { cause });
   }
-}
-
-function commanderOption({ flags, summary, default: value, number, choices, required }: PipelineOption): Option {
-  const option = new Option(flags, summary);
-  if (value !== undefined) option.default(value);
-  if (number) option.argParser((text) => parseNumber(text, number));
-  if (choices) option.choices(choices);
-  if (required) option.makeOptionMandatory();
-  return option;
-}
-
-function parseNumber(text: string, kind: 'whole' | 'any'): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
-  if (kind === 'whole' && !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return value;
 }
