@@ -31,6 +31,7 @@ export interface KeptScan {
 const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true) });
 const optionsSchema = v.strictObject({
   version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
+  shardOf: v.optional(v.nullable(v.array(v.string())), null),
 });
 
 /**
@@ -52,6 +53,8 @@ export class Parameters implements Iterable<Parameter> {
   readonly weights: readonly [number, number];
   /** What the side without the newest weights lacks. Who writes weights keeps it. */
   readonly differences: Differences;
+  /** The names of all parameters of the model that these are a shard of, or null where they are all of it. */
+  readonly shardOf: readonly string[] | null;
   readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
@@ -60,18 +63,30 @@ export class Parameters implements Iterable<Parameter> {
   #scan: KeptScan | null = null;
   #loaded: KeptState | null = null;
 
-  /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
-  static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
+  /**
+   * Copies the given values into a new arena. `version` is the number of these weights (default 0); `shardOf` names all parameters
+   * of the model, where these are a shard of it.
+   */
+  static create(
+    specs: Readonly<Record<string, ParameterSpec>>,
+    options: { readonly version?: number; readonly shardOf?: readonly string[] | null } = {},
+  ): Parameters {
     parseOptions(specsSchema, specs, 'Parameters.create');
-    const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
-    return new Parameters(specs, version, new Arena());
+    const { version, shardOf } = parseOptions(optionsSchema, options, 'Parameters.create options');
+    return new Parameters(specs, version, new Arena(), shardOf);
   }
 
-  private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number, arena: Arena) {
+  private constructor(
+    specs: Readonly<Record<string, ParameterSpec>>,
+    version: number,
+    arena: Arena,
+    shardOf: readonly string[] | null,
+  ) {
     const { places, byteLength } = layOut(specs);
     this.places = places;
     this.byteLength = byteLength;
     this.arena = arena;
+    this.shardOf = shardOf;
     this.#control = this.arena.allocate(CONTROL_BYTES);
     this.weights = [this.arena.allocate(byteLength), this.arena.allocate(byteLength)];
     this.leftRight = new LeftRight(this.arena.memory.buffer, this.#control);
@@ -143,7 +158,7 @@ export class Parameters implements Iterable<Parameter> {
   /** Others of the same names, shapes and weights, in the same memory: to be trained, while these serve their average. */
   twin(): Parameters {
     const specs = [...this].map(({ name, dims, data }) => [name, { dims, data }]);
-    return new Parameters(Object.fromEntries(specs), this.version, this.arena);
+    return new Parameters(Object.fromEntries(specs), this.version, this.arena, this.shardOf);
   }
 
   /** Makes the newest weights visible to readers. */
