@@ -27,7 +27,7 @@ export interface GradientFacts {
   /** Examples in the batch. */
   readonly batchSize?: number | undefined;
   readonly epoch?: number | undefined;
-  /** Global norm of the whole model's gradients, as which these may be a shard. Clipping goes by it. */
+  /** Global norm of the whole model's gradients, of which these may be a shard. Clipping goes by it. */
   readonly norm?: number | undefined;
   readonly loss?: number | undefined;
   /** W3C trace context. */
@@ -39,6 +39,11 @@ export interface GradientFacts {
 /** Whether it is known what the norm of the whole model's gradients is, or was of each batch that they were merged from. */
 export function knowsNorm({ norm, members = [] }: GradientFacts): boolean {
   return norm !== undefined || (members.length > 0 && members.every(knowsNorm));
+}
+
+/** What is left to say of gradients that became others. */
+export function withoutNorm({ norm: _, ...facts }: GradientFacts): GradientFacts {
+  return facts.members ? { ...facts, members: facts.members.map(withoutNorm) } : facts;
 }
 
 /** A batch as it came; what stages add to it is kept beside it. */
@@ -111,8 +116,7 @@ export class GradientBatch {
     const names = new Set([...tensors.map(({ name }) => name), ...given.keys()]);
     const inputs = Object.fromEntries([...names].filter((name) => given.has(name)).map((name) => [name, given.get(name)!]));
     const { layout, payload } = pack(inputs, (name) => dims.get(name) ?? null);
-    const { norm: _, ...facts } = this.message.facts;
-    return new GradientBatch({ ...this.message, layout, payload, facts }, afterReading(this.pending));
+    return new GradientBatch({ ...this.message, layout, payload, facts: withoutNorm(this.facts) }, afterReading(this.pending));
   }
 
   #part<T>(of: (tensor: PlacedTensor, all: Materialised, rows: Int32Array | null) => T | null): Record<string, T> {
