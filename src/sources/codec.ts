@@ -12,7 +12,7 @@ import {
 } from '../events.ts';
 import { parseOptions } from '../options.ts';
 import { type ElementType, elementBytes } from '../payload.ts';
-import { materialise } from '../pending.ts';
+import { changesGradients, materialise } from '../pending.ts';
 import { encodeTensors } from './encode-tensors.ts';
 import { excerpt } from './excerpt.ts';
 import { parseGradientHeader, writeGradientHeader } from './gradient-header.ts';
@@ -47,7 +47,7 @@ export interface Envelope {
 
 /**
  * Writes an event as a record: CloudEvents 1.0 in Kafka's binary mode, tensors as safetensors, small events as JSON. Pending
- * operations of a batch are done first.
+ * operations of a batch are done first; where they change the gradients, what the producer said of their norm is left out.
  */
 export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport, envelope: Envelope = {}): NewRecord {
   const facts: GradientFacts = event instanceof GradientBatch ? event.facts : {};
@@ -60,12 +60,12 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
     const { kind: _, delivery: __, ...body } = event;
     return { key, value: Buffer.from(JSON.stringify(body)), headers };
   }
-  const gradient = writeGradientHeader(facts);
+  const gradient = writeGradientHeader(changesGradients(event.pending) ? { ...facts, norm: undefined } : facts);
   if (gradient) headers.ce_gradient = gradient;
   if (facts.traceparent) headers.traceparent = facts.traceparent;
-  const { layout, payload } = event.message;
+  const { layout } = event.message;
   const dtype = parseOptions(dtypeSchema, envelope.dtype, 'encodeEvent: dtype') ?? (event.pending ? 'F32' : null);
-  const encoded = dtype ? encodeTensors(layout, materialise(layout, payload, event.pending), dtype) : event.message;
+  const encoded = dtype ? encodeTensors(layout, materialise(event.message, event.pending), dtype) : event.message;
   return { key, value: writeSafetensors(encoded.layout, encoded.payload), headers };
 }
 

@@ -66,6 +66,7 @@ function check(facts: { readonly [F in NumberFact]?: number }): { facts: Gradien
     const fact = name as NumberFact;
     const value = facts[fact]!;
     if (!Number.isFinite(value)) return { problem: `${fact} is not finite` };
+    if (fact === 'norm' && value < 0) return { problem: 'norm is negative' };
     if (wholeNumbers.has(fact) && !(Number.isSafeInteger(value) && value >= 0)) {
       return { problem: `${fact} is no whole number of at least 0` };
     }
