@@ -52,9 +52,14 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
         );
       }
     })();
+    const failure: unknown[] = [];
+    writing.catch((error: unknown) => failure.push(error));
     for (let kill = 0; kill < 4; kill++) {
       const before = positions.length;
-      await vi.waitFor(() => expect(positions.length).toBeGreaterThan(before + 20), { timeout: 60_000, interval: 5 });
+      await vi.waitFor(() => expect([positions.length > before + 20, failure]).toEqual([true, []]), {
+        timeout: 60_000,
+        interval: 5,
+      });
       await cluster.nodes[0]!.kill();
       await cluster.nodes[0]!.start();
     }

@@ -100,3 +100,12 @@ export function kafkaMember({ connection, groupId, topic, retries }: MemberOptio
     },
   };
 }
+
+/** Runs what kafkajs refuses while it is not a member of the group. */
+export function attempt(action: () => void): void {
+  try {
+    action();
+  } catch {
+    // It joins again, and begins at the lanes' offsets.
+  }
+}
