@@ -4,7 +4,7 @@ import { isRxgradError, RxgradError } from '../../errors.ts';
 import { closedTransport } from '../topic-bounds.ts';
 import type { Position, TopicRecord, TransactionalWriter } from '../transport.ts';
 import { kafkaClient } from './kafka-client.ts';
-import { isAnswer, isFenced, isFinal, isTooLarge, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isConcurrent, isFenced, isFinal, isPassing, isTooLarge, isUnknownTopic, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { lastingTransactions } from './transaction-coordinator.ts';
@@ -88,13 +88,16 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   /** Repeats a request until a broker answers it: it has the same sequence number, so brokers append it once. */
   async function lasting<T>(request: () => Promise<T>): Promise<T> {
     const giveUpAtMs = Date.now() + context.settings.reconnectForMs;
+    let restarts = false;
     for (;;) {
       try {
         return await request();
       } catch (error) {
-        const concurrent = isAnswer(error, ['CONCURRENT_TRANSACTIONS']);
-        if (isFinal(error) || !(concurrent || isUnreachable(error)) || Date.now() > giveUpAtMs) throw error;
-        await delay(concurrent ? concurrentDelayMs : retryDelayMs);
+        restarts ||= isPassing(error);
+        // A broker that has just started may not know its topics yet.
+        const repeated = isPassing(error) || isConcurrent(error) || (restarts && isUnknownTopic(error));
+        if (isFinal(error) || !repeated || Date.now() > giveUpAtMs) throw error;
+        await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
     }
   }
@@ -107,7 +110,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
     } catch (failure) {
       return broken(failure, 'a transaction could not be aborted');
     }
-    if (isUnreachable(error)) return broken(error, 'no broker can be reached');
+    if (isPassing(error)) return broken(error, 'no broker took the records');
     return isRxgradError(error) ? error : kafkaError(writer, error);
   }
 
