@@ -10,7 +10,7 @@ import { type Aim, atLeast, type Report, type Table, tableOf } from './report.ts
 import { pairedRatio } from './statistics.ts';
 import { kafkajsRate, type PipelineRun, pipelineRun, transportRate } from './topic-runs.ts';
 
-const rounds = 9;
+const rounds = 7;
 const raw = 'kafkajs, consumed alone';
 const transported = 'rxgrad transport, consumed alone';
 const ours = 'Kafka → weights';
