@@ -29,6 +29,7 @@ export const eventTypes = {
 const dtypeSchema = v.optional(v.picklist(Object.keys(elementBytes) as ElementType[]));
 const MAX_HEADER_CHARACTERS = 1024;
 const MAX_JSON_BYTES = 64 << 10;
+const zero = '0'.charCodeAt(0);
 
 /** What the records of one producer share. */
 export interface Envelope {
@@ -105,9 +106,9 @@ export class EventDecoder {
     const parsed = described === undefined ? { facts: {} } : parseGradientHeader(described);
     if ('problem' in parsed)
       return refuse(delivery, 'a ce_gradient header as in RFC 9651', `${parsed.problem} in ${excerpt(described!)}`);
-    const id = text(headers.ce_id);
-    if (id !== undefined && !isSequence(id)) return refuse(delivery, 'a sequence number as ce_id', excerpt(id));
-    const sequence = id === undefined ? undefined : Number(id);
+    const { ce_id: id } = headers;
+    const sequence = id === undefined ? undefined : sequenceOf(id);
+    if (sequence === null) return refuse(delivery, 'a sequence number as ce_id', excerpt(text(id)!));
     const facts: GradientFacts = {
       ...parsed.facts,
       worker: this.#source(headers.ce_source),
@@ -150,8 +151,16 @@ function isEpoch(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-function isSequence(id: string): boolean {
-  return /^\d+$/.test(id) && Number.isSafeInteger(Number(id));
+/** A whole number in decimal digits, or null. */
+function sequenceOf(id: HeaderValue): number | null {
+  if (id.length === 0) return null;
+  let sequence = 0;
+  for (let i = 0; i < id.length; i++) {
+    const digit = (typeof id === 'string' ? id.charCodeAt(i) : id[i]!) - zero;
+    if (!(digit >= 0 && digit <= 9)) return null;
+    sequence = 10 * sequence + digit;
+  }
+  return Number.isSafeInteger(sequence) ? sequence : null;
 }
 
 /** Makes a function that reads a header as {@link text} does, and knows the last one again: most records repeat it. */
