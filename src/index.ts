@@ -6,6 +6,7 @@ export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file
 export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
 export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
 export { type Moment, type ReplayOptions, replay } from './checkpoints/replay.ts';
+export { type PartitionTraining, type TrainPartitionsOptions, trainPartitions } from './checkpoints/train-partitions.ts';
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,

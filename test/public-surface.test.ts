@@ -76,6 +76,7 @@ it('exports these names and no others', () => {
     'staleness',
     'stepLR',
     'tapMetrics',
+    'trainPartitions',
     'warmupCosineSchedule',
     'warmupScheduler',
     'yogi',
