@@ -33,7 +33,7 @@ export interface TrainPartitionsOptions extends Pick<FromGroupOptions<never>, 't
  * trainPartitions(transport, {
  *   topic: 'gradients',
  *   group: 'trainers',
- *   params: (partition) => shardParameters(plan, partition, weights),
+ *   params: (partition) => shardParameters(plan, partition, params),
  *   store: (partition) => new KafkaCheckpoints(transport, { topic: 'checkpoints', model: `ranking-${partition}` }),
  *   train: ({ params, store }) => pipe(clipByGlobalNorm(1), momentum(params), checkpoint(store, { everyMs: 10_000 })),
  * }).subscribe();
