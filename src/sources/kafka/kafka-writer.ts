@@ -30,7 +30,14 @@ const concurrentDelayMs = 20;
 /** Opens a transactional producer: brokers then refuse the one that had its id. */
 export async function kafkaWriter(context: KafkaWriterContext, id: string): Promise<TransactionalWriter> {
   const writer = `${context.name}, writer "${id}"`;
-  const client = lastingTransactions(kafkaClient(context.settings), context.settings.reconnectForMs);
+  let unauthorized = false;
+  const kafka = kafkaClient(context.settings, {
+    onLog({ log }) {
+      // kafkajs then finds no coordinator, which may pass, and says why nowhere but here (2.2.4).
+      unauthorized ||= String(log.error).startsWith('Transactional Id authorization failed');
+    },
+  });
+  const client = lastingTransactions(kafka, context.settings.reconnectForMs);
   const producer = client.producer({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,
@@ -93,6 +100,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
       try {
         return await request();
       } catch (error) {
+        if (unauthorized) throw idRefused(writer);
         restarts ||= isPassing(error);
         // A broker that has just started may not know its topics yet.
         const repeated = isPassing(error) || isConcurrent(error) || (restarts && isUnknownTopic(error));
@@ -146,6 +154,11 @@ async function open(producer: Producer, lasting: <T>(request: () => Promise<T>) 
   await producer.connect();
   const transaction = await lasting(() => producer.transaction());
   await transaction.abort();
+}
+
+function idRefused(transport: string): RxgradError {
+  const problem = 'not authorized to use this transactional id';
+  return new RxgradError('transportFailed', { transport, problem, advice: "Give this client's user the right to write to it" });
 }
 
 /** Cuts a transaction into batches of one partition each, with the records of a partition in order. */
