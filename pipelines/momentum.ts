@@ -67,9 +67,10 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
   const meter = new Meter();
   report.progress(() => progressLine(meter, session.params.version));
   try {
+    const store = storeOf(options, transport);
+    if (store) refuseOtherBeginnings(options);
     if (options.loadState) session.params.loadStateDict(String(options.loadState));
     const topic = String(options.topic);
-    const store = storeOf(options, transport);
     const source = store ? await recovered(session.params, store, transport, options, report) : { from: startOf(options) };
     const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
       // Before the scan: what has come is checkpointed as the run ends.
@@ -98,6 +99,13 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
 
 const startOf = (options: PipelineOptions): 'end' | 'beginning' => (options.from === 'end' ? 'end' : 'beginning');
 
+function refuseOtherBeginnings(options: PipelineOptions): void {
+  const refused = ['loadState', 'from'].find((name) => options[name] !== undefined && options[name] !== 'beginning');
+  if (!refused) return;
+  const expected = 'no other place to begin from with it';
+  throw new RxgradError('invalidOption', { option: '--checkpoints', expected, got: `${refused} ${options[refused]}` });
+}
+
 /** Goes on from the newest checkpoint, and says so. */
 async function recovered(
   params: Parameters,
@@ -106,11 +114,6 @@ async function recovered(
   options: PipelineOptions,
   report: Reporter,
 ): Promise<Recovered['source']> {
-  const refused = ['loadState', 'from'].find((name) => options[name] !== undefined && options[name] !== 'beginning');
-  if (refused) {
-    const expected = 'no other place to begin from with it';
-    throw new RxgradError('invalidOption', { option: '--checkpoints', expected, got: `${refused} ${options[refused]}` });
-  }
   const { version, source } = await recover(params, store, { transport, topic: String(options.topic) });
   report.line(`goes on from version ${version} of ${store.name}`);
   return source;

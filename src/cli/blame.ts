@@ -35,15 +35,16 @@ export function blameCommand(): Command {
 
 async function run(command: Command): Promise<void> {
   const options = command.opts<PipelineOptions & Limits & { good?: number; bad?: number }>();
+  const metric = String(options.metric);
+  const measure = await metricOf(metric, options.model as string | undefined, options.examples as string | undefined);
   const { transport, close } = await openConnection(command);
   const report = createReporter(process.stdout);
   try {
-    const metric = String(options.metric);
     const found = await blame({
       store: requiredStoreOf(options, transport),
       transport,
       topic: String(options.topic),
-      measure: await metricOf(metric, options.model as string | undefined, options.examples as string | undefined),
+      measure,
       scan: await scanOf(options.optimizer),
       onMeasured: (version, value) => report.line(`version ${version}: ${metric} ${value}`),
       ...limitOf(options),
