@@ -15,6 +15,11 @@ const table = {
   ],
   fromTheFuture: ['skip', 422, '{where}: expected gradients of weights up to version {expected}, got those of version {got}'],
   wrongNorm: ['skip', 422, '{where}: expected {expected} as the norm of the whole gradient, got {got}'],
+  normOutlier: [
+    'skip',
+    422,
+    '{where}: expected a gradient norm of at most {expected} (the median of the last ones is {median}), got {got}',
+  ],
   emptyBatch: [
     'skip',
     422,

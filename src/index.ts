@@ -45,6 +45,7 @@ export { momentumNesterov } from './optimizers/momentum-nesterov.ts';
 export { nadam } from './optimizers/nadam.ts';
 export { novograd } from './optimizers/novograd.ts';
 export { type OptimizerConfig, optimizer } from './optimizers/optimizer.ts';
+export type { OutlierOptions } from './optimizers/outliers.ts';
 export { radam } from './optimizers/radam.ts';
 export { rmsprop } from './optimizers/rmsprop.ts';
 export { rprop } from './optimizers/rprop.ts';

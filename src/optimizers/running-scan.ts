@@ -176,6 +176,9 @@ export class RunningScan implements KeptScan {
     this.#rejectionsInARow = 0;
     if (this.#options.tickOn === 'step') this.#rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
+    const { outlier, position } = update.facts;
+    if (outlier && channels.outlier.hasSubscribers)
+      channels.outlier.publish({ ...outlier, kind: 'outlier', at: this.#shape.rule, position });
     this.#out.next(update);
     acknowledge(batch);
   }

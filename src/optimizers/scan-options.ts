@@ -4,6 +4,7 @@ import type { Rejection } from '../events.ts';
 import type { LearningRate } from '../schedules/from-config.ts';
 import { type AverageOptions, averageSchema } from './average.ts';
 import { groupsSchema, type ParameterGroup } from './groups.ts';
+import { type OutlierOptions, outliersSchema, type ParsedOutliers } from './outliers.ts';
 
 /** What every scan takes beside its rule's own options. */
 export interface ScanOptions {
@@ -28,6 +29,8 @@ export interface ScanOptions {
   readonly threads?: number;
   /** An average of the weights, to be served in their place. Default: none. */
   readonly average?: AverageOptions;
+  /** What becomes of batches whose gradient norm is far above those before them. Default: they are applied. */
+  readonly outliers?: OutlierOptions;
 }
 
 /** The schema of {@link ScanOptions}, to be spread into a rule's own. */
@@ -44,6 +47,7 @@ export const scanEntries = {
   maxRejectionsInARow: v.optional(v.pipe(v.number(), v.minValue(1)), 1000),
   threads: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0), v.maxValue(64))),
   average: v.optional(averageSchema),
+  outliers: v.optional(outliersSchema),
 };
 
 /** {@link ScanOptions} with their defaults. */
@@ -55,4 +59,5 @@ export interface ParsedScanOptions {
   readonly maxRejectionsInARow: number;
   readonly threads?: number | undefined;
   readonly average?: v.InferOutput<typeof averageSchema> | undefined;
+  readonly outliers?: ParsedOutliers | undefined;
 }
