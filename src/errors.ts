@@ -81,6 +81,7 @@ const table = {
     409,
     '{transport}: expected to be the only writer "{id}", but another process took over this id, or its transaction ran out of time. Let the other go on, or start again',
   ],
+  deadLettersFailed: ['stop', 503, 'Dead letters to "{topic}": {problem}. {advice}'],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
 
   unsupportedRuntime: [

@@ -72,6 +72,7 @@ export function scanWith(
       });
       return () => {
         subscription.unsubscribe();
+        scan.close();
         // A step that is under way goes to its end first, and so does a copy: neither is ever left half done.
         scan.whenIdle(() => (params.held ? void params.held.then(leave) : leave()));
       };
