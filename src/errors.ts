@@ -101,6 +101,9 @@ export type RejectionReason = { [K in ErrorKey]: Table[K][0] extends 'skip' ? K 
 type Placeholders<T extends string> = T extends `${string}{${infer P}}${infer Rest}` ? P | Placeholders<Rest> : never;
 export type ErrorDetails<K extends ErrorKey> = { readonly [P in Placeholders<Table[K][2]>]: string | number };
 
+/** Of one detail of an event that is left out. */
+const MOST_CHARACTERS = 500;
+
 const brand = Symbol.for('rxgrad.error');
 
 /** Is thrown (or carried by a rejection) wherever rxgrad finds something other than what it expects. */
@@ -113,7 +116,7 @@ export class RxgradError<K extends ErrorKey = ErrorKey> extends Error {
 
   constructor(key: K, details: ErrorDetails<K>, options?: ErrorOptions) {
     const [disposition, status, template] = table[key];
-    const values: Readonly<Record<string, string | number>> = details;
+    const values = disposition === 'skip' ? shown(details) : (details as Readonly<Record<string, string | number>>);
     super(
       template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
       options,
@@ -160,6 +163,16 @@ export function errorCatalogue(): {
     const [disposition, status, message] = table[key];
     return { key, name: nameOf(key), code: codeOf(key), disposition, status, message };
   });
+}
+
+/** What producers have sent may be long, or garble a terminal or a log. */
+function shown(details: Readonly<Record<string, string | number>>): Record<string, string | number> {
+  const texts = Object.entries(details).map(([name, value]) => {
+    if (typeof value === 'number') return [name, value] as const;
+    const text = value.slice(0, MOST_CHARACTERS).replace(/\p{C}/gu, '?');
+    return [name, value.length > MOST_CHARACTERS ? `${text}…` : text] as const;
+  });
+  return Object.fromEntries(texts);
 }
 
 function codeOf(key: string): string {

@@ -138,8 +138,3 @@ function detached(bytes: Uint8Array): Uint8Array {
 function numberOf(text: string | null): number {
   return text !== null && /^\d{1,16}$/.test(text) ? Number(text) : 0;
 }
-
-/** Words for where a letter's record stood. */
-export function placeOfLetter({ position }: Pick<DeadLetter, 'position'>): string {
-  return position ? `${position.topic}/${position.partition}@${position.offset}` : 'made in process';
-}
