@@ -1,10 +1,14 @@
-import { setImmediate as turn } from 'node:timers/promises';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import {
   accumulate,
+  checkpoint,
   deadLetters,
   encodeEvent,
   epochBoundary,
+  FileCheckpoints,
   fromTransport,
   GradientBatch,
   gradientBatch,
@@ -17,7 +21,7 @@ import {
   type Transport,
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter } from '../../src/sinks/dead-letter.ts';
@@ -228,6 +232,23 @@ describe('dead letters are never lost:', () => {
     waiting[0]!.go();
     await asked;
     expect(await transport.endOffsets(topic)).toEqual([1]);
+  });
+
+  it('a checkpoint is written behind those of its state', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const folder = mkdtempSync(`${tmpdir()}/rxgrad-behind-letters-`);
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const store = new FileCheckpoints(folder);
+    const events$ = new Subject<TrainingEvent>();
+    const rejections = deadLetters(transport, { topic });
+    const subscription = events$.pipe(momentum(model(), { rejections }), checkpoint(store, { everySteps: 1 })).subscribe();
+    events$.next(nan);
+    events$.next(batch());
+    await delay(200);
+    expect(await store.list()).toEqual([]);
+    waiting[0]!.go();
+    while ((await store.list()).length === 0) await turn();
+    subscription.unsubscribe();
   });
 
   it('the stream completes behind them', async () => {
