@@ -46,7 +46,6 @@ export class Accumulator {
     return inWorkspace(message, pending, (arena, at, taken) => {
       const refusal = refuseNotFinite(arena, at, layout, taken) ?? refuseNorm(facts.norm, layout, taken);
       if (refusal) return refusal(where);
-      if (notFinite) return notFinite(where);
       const below = layout.tensors.findIndex((_, index) => (taken.rows?.[index]?.least ?? 0) < 0);
       if (below !== -1) {
         const { name: parameter } = layout.tensors[below]!;

@@ -68,7 +68,7 @@ function printValue(report: Reporter, value: Uint8Array): void {
     report.line(`as text: ${printable(bytes.toString('utf8'), 200)}`);
     return;
   }
-  const all = materialise(read.layout, read.payload, null);
+  const all = materialise({ layout: read.layout, payload: read.payload, facts: {} }, null);
   const rows = read.layout.tensors.map((tensor, i) => {
     const { name, dims, dtype, length } = tensor;
     const { nan, infinite, least, largest, norm } = statisticsOf(tensor, all, i);
