@@ -80,7 +80,7 @@ export function optimizersPage(): string {
     `A \`Setting\`: ${types.Setting[0]!.toLowerCase()}${types.Setting.slice(1)}`,
     '',
     'Whatever their order in the config: clip by global norm → clip by value → add decayed weights → the rule. Of the options of',
-    'every optimizer a config takes `lr`, `tickOn` and `groups`; the others go into a third argument:',
+    'every optimizer a config takes `lr`, `tickOn`, `groups` and `outliers`; the others go into a third argument:',
     '`optimizer(params, config, { threads: 4 })`.',
     '',
     '## Parameter groups',

@@ -9,6 +9,7 @@ import {
   type CheckpointOptions,
   type CheckpointStore,
   checkpoint,
+  deadLetters,
   fromTransport,
   HotSwapSession,
   hotSwap,
@@ -17,6 +18,7 @@ import {
   type Parameters,
   type Recovered,
   type Rejection,
+  type RejectionSink,
   recover,
   type Transport,
 } from '../src/index.ts';
@@ -53,6 +55,7 @@ export const pipeline: Pipeline = {
       summary: 'milliseconds between two checkpoints (default: 10000, without --checkpoint-every)',
       number: 'whole',
     },
+    { flags: '--dead-letters <topic>', summary: 'topic that keeps what is rejected (rxgrad dead-letters shows it)' },
     { flags: '--load-state <file>', summary: 'state dict to go on from: safetensors, also of torch or braintools' },
     { flags: '--save-state <file>', summary: 'state dict to write at the end: weights and all that the optimizer keeps' },
     { flags: '--save <file>', summary: 'ONNX model to write at the end, with the weights it came to' },
@@ -60,7 +63,8 @@ export const pipeline: Pipeline = {
   run,
 };
 
-async function run({ transport, options, report, signal }: PipelineContext): Promise<void> {
+async function run(context: PipelineContext): Promise<void> {
+  const { transport, options, report, signal } = context;
   const model = String(options.model);
   const config = options.optimizer === undefined ? momentumConfig(options) : await readConfig(options);
   const session = await HotSwapSession.load(model);
@@ -75,11 +79,12 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
     const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
       // Before the scan: what has come is checkpointed as the run ends.
       takeUntil(fromEvent(signal, 'abort')),
-      optimizer(session.params, config, { rejections: { next: rejectionLines(report) } }),
+      optimizer(session.params, config, { rejections: rejectionsOf(context) }),
       store ? checkpoint(store, intervalOf(options)) : identity,
       hotSwap(session),
     );
     await lastValueFrom(updates$, { defaultValue: null });
+    await session.params.whenRejectionsKept();
     report.close();
     summarise(report, meter, session.params.version);
     if (options.saveState) {
@@ -153,6 +158,18 @@ function momentumConfig(options: PipelineOptions): OptimizerConfig {
     ...(clipNorm === undefined ? {} : { gradClipNorm: clipNorm }),
     ...(clipValue === undefined ? {} : { gradClipValue: clipValue }),
   };
+}
+
+/** Shows rejections, and keeps them where that is asked for. */
+function rejectionsOf({ transport, options, report }: PipelineContext): RejectionSink {
+  const show = rejectionLines(report);
+  if (!options.deadLetters) return { next: show };
+  const { next, flushed } = deadLetters(transport, { topic: String(options.deadLetters) });
+  const both = (rejected: Rejection): unknown => {
+    show(rejected);
+    return next(rejected);
+  };
+  return { next: both, flushed };
 }
 
 /** Shows the first few rejections in full: one bad producer would fill the screen. */

@@ -15,6 +15,11 @@ const table = {
   ],
   fromTheFuture: ['skip', 422, '{where}: expected gradients of weights up to version {expected}, got those of version {got}'],
   wrongNorm: ['skip', 422, '{where}: expected {expected} as the norm of the whole gradient, got {got}'],
+  normOutlier: [
+    'skip',
+    422,
+    '{where}: expected a gradient norm of at most {expected} (the median of the last ones is {median}), got {got}',
+  ],
   emptyBatch: [
     'skip',
     422,
@@ -76,6 +81,7 @@ const table = {
     409,
     '{transport}: expected to be the only writer "{id}", but another process took over this id, or its transaction ran out of time. Let the other go on, or start again',
   ],
+  deadLettersFailed: ['stop', 503, 'Dead letters to "{topic}": {problem}. {advice}'],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
 
   unsupportedRuntime: [
@@ -95,6 +101,9 @@ export type RejectionReason = { [K in ErrorKey]: Table[K][0] extends 'skip' ? K 
 type Placeholders<T extends string> = T extends `${string}{${infer P}}${infer Rest}` ? P | Placeholders<Rest> : never;
 export type ErrorDetails<K extends ErrorKey> = { readonly [P in Placeholders<Table[K][2]>]: string | number };
 
+/** Of one detail of an event that is left out. */
+const MOST_CHARACTERS = 500;
+
 const brand = Symbol.for('rxgrad.error');
 
 /** Is thrown (or carried by a rejection) wherever rxgrad finds something other than what it expects. */
@@ -107,7 +116,7 @@ export class RxgradError<K extends ErrorKey = ErrorKey> extends Error {
 
   constructor(key: K, details: ErrorDetails<K>, options?: ErrorOptions) {
     const [disposition, status, template] = table[key];
-    const values: Readonly<Record<string, string | number>> = details;
+    const values = disposition === 'skip' ? shown(details) : (details as Readonly<Record<string, string | number>>);
     super(
       template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
       options,
@@ -154,6 +163,16 @@ export function errorCatalogue(): {
     const [disposition, status, message] = table[key];
     return { key, name: nameOf(key), code: codeOf(key), disposition, status, message };
   });
+}
+
+/** What producers have sent may be long, or garble a terminal or a log. */
+function shown(details: Readonly<Record<string, string | number>>): Record<string, string | number> {
+  const texts = Object.entries(details).map(([name, value]) => {
+    if (typeof value === 'number') return [name, value] as const;
+    const text = value.slice(0, MOST_CHARACTERS).replace(/\p{C}/gu, '?');
+    return [name, value.length > MOST_CHARACTERS ? `${text}…` : text] as const;
+  });
+  return Object.fromEntries(texts);
 }
 
 function codeOf(key: string): string {

@@ -18,14 +18,17 @@ export interface EventSource {
   readonly seen?: OnceState | undefined;
 }
 
-/** Where an event came from, and whom to tell when it is done with. */
-export interface Delivery {
+/** Where an event stood, and the record that it was read from, as it came. */
+export interface Place {
   readonly position: Position;
-  readonly source: EventSource;
-  /** The record that it was read from, as it came. */
   readonly record?: LogRecord | undefined;
-  /** The positions of the parts, where it was merged: those before `position` in their partitions are done with them. */
-  readonly parts?: readonly Position[] | undefined;
+}
+
+/** Where an event came from, and whom to tell when it is done with. */
+export interface Delivery extends Place {
+  readonly source: EventSource;
+  /** The places of the parts, where it was merged: those before `position` in their partitions are done with them. */
+  readonly parts?: readonly Place[] | undefined;
 }
 
 /** What was seen of a stream, as plain data: the last sequence of each worker, and the last epoch (−1 before the first). */
@@ -165,10 +168,14 @@ export interface Rejection {
   readonly kind: 'rejection';
   readonly reason: RejectionReason;
   readonly error: RxgradError;
+  /** What rejected it: `source`, a stage, or the rule of a scan. */
+  readonly at: string;
   readonly position: Position | null;
   readonly worker: string | undefined;
   readonly sequence: number | undefined;
   readonly delivery: Delivery | null;
+  /** What was rejected, where it could be read. */
+  readonly event: GradientBatch | EpochBoundary | null;
 }
 
 export type TrainingEvent = GradientBatch | EpochBoundary | MetricReport | Rejection;
@@ -199,15 +206,22 @@ export function metricReport(report: { readonly name: string; readonly value: nu
 }
 
 /** Makes a rejection of an error whose disposition is to skip. */
-export function rejection(error: RxgradError<RejectionReason>, delivery: Delivery | null, facts: GradientFacts = {}): Rejection {
+export function rejection(
+  error: RxgradError<RejectionReason>,
+  delivery: Delivery | null,
+  facts: GradientFacts = {},
+  { at = 'source', event = null }: Partial<Pick<Rejection, 'at' | 'event'>> = {},
+): Rejection {
   return {
     kind: 'rejection',
     reason: error.key,
     error: error as RxgradError,
+    at,
     position: delivery?.position ?? null,
     worker: facts.worker,
     sequence: facts.sequence,
     delivery,
+    event,
   };
 }
 

@@ -19,7 +19,7 @@ export class Reached {
   note(delivery: Delivery | null): void {
     if (!delivery) return;
     if (!delivery.parts) this.#raise(delivery.position.topic, delivery.position.partition, delivery.position.offset + 1);
-    else for (const { topic, partition, offset } of delivery.parts) this.#raise(topic, partition, offset + 1);
+    else for (const { position } of delivery.parts) this.#raise(position.topic, position.partition, position.offset + 1);
   }
 
   state(): Positions {

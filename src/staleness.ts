@@ -42,19 +42,27 @@ export function stalenessFactor(staleness: number): number {
   return Math.fround(1 / (1 + staleness));
 }
 
+/** The version that gradients were computed from: of merged ones the oldest, and that of each part. */
+interface Based {
+  readonly base?: number | undefined;
+  readonly members?: readonly Based[] | undefined;
+}
+
 /**
  * Why gradients of the weights `base` must not meet those of `version`, or null. `oldest` is the first version whose weights are
- * known. A batch that does not say its base counts as fresh.
+ * known. A batch that does not say its base counts as fresh; one of weights that are still to come never fits.
  */
 export function refuseStale(
   policies: readonly ParsedPolicy[],
-  base: number | undefined,
+  { base, members }: Based,
   version: number,
   oldest: number,
   where: () => string,
 ): RxgradError<RejectionReason> | null {
-  if (policies.length === 0 || base === undefined) return null;
-  if (base > version) return new RxgradError('fromTheFuture', { where: where(), expected: version, got: base });
+  if (base === undefined) return null;
+  const newest = members ? Math.max(base, ...members.map((member) => member.base ?? 0)) : base;
+  if (newest > version) return new RxgradError('fromTheFuture', { where: where(), expected: version, got: newest });
+  if (policies.length === 0) return null;
   const first = Math.max(...policies.map((policy) => firstOf(policy, version, oldest)));
   return base < first ? new RxgradError('stale', { where: where(), expected: first, version, got: base }) : null;
 }

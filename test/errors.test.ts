@@ -21,6 +21,13 @@ describe('errors', () => {
     expect(Object.keys(JSON.parse(JSON.stringify(error)))).toEqual(['code', 'message', 'details']);
   });
 
+  it('cut what producers have sent, and take out what garbles a terminal', () => {
+    const parameter = `\u001b[2J${'x'.repeat(10_000)}`;
+    const { message, details } = new RxgradError('unknownParameter', { where: 'g/0@1', expected: 'a', parameter });
+    expect(message).toMatch(/got "\?\[2Jx{496}…"$/);
+    expect(String(details.parameter)).toHaveLength(501);
+  });
+
   it.each([null, undefined, 1, 'text', {}, new Error('other')])('are not %o', (value) => {
     expect(isRxgradError(value)).toBe(false);
   });

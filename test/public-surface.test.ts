@@ -28,6 +28,7 @@ it('exports these names and no others', () => {
     'cosineAnnealingLR',
     'cosineAnnealingWarmRestarts',
     'cyclicLR',
+    'deadLetters',
     'embeddedLog',
     'encodeEvent',
     'epochBoundary',

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { isRxgradError } from '../errors.ts';
 import { blameCommand } from './blame.ts';
 import { checkpointCommand } from './checkpoint.ts';
+import { deadLettersCommand } from './dead-letters.ts';
 import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
 
@@ -17,7 +18,8 @@ try {
     .addCommand(await runCommand(process.argv.slice(2)))
     .addCommand(checkpointCommand())
     .addCommand(replayCommand())
-    .addCommand(blameCommand());
+    .addCommand(blameCommand())
+    .addCommand(deadLettersCommand());
   await program.parseAsync();
 } catch (error) {
   // One line says what to do; a stack is of use only where rxgrad itself is at fault.

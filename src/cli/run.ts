@@ -23,6 +23,8 @@ export async function runCommand(args: readonly string[]): Promise<Command> {
     )
     .argument('<pipeline>', `${builtIn.join(', ')}, or the path of a module`);
   const [command, name] = args;
+  // Other commands need no pipeline, and none of what those load.
+  if (command !== 'run' && command !== 'help') return run;
   if (command !== 'run' || name === undefined || name.startsWith('-')) {
     for (const pipeline of builtIn) run.addCommand(await pipelineCommand(pipeline), { hidden: false });
     return run.usage('PIPELINE [options]');

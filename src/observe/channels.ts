@@ -17,6 +17,13 @@ export interface BatchObserved {
   readonly gradientNorm?: number | undefined;
 }
 
+/** A gradient norm that is far above those before it: their median, and what it was held to. */
+export interface Outlier {
+  readonly norm: number;
+  readonly median: number;
+  readonly limit: number;
+}
+
 /** What there is to say of a step. */
 export interface StepFacts {
   /** The number of the weights that it produced. */
@@ -32,6 +39,8 @@ export interface StepFacts {
   readonly clipped: boolean;
   /** Versions between the weights that the gradients were computed from and those that they were applied to. */
   readonly staleness: number | undefined;
+  /** Set where the norm is far above those before it, and the scan warns of such. */
+  readonly outlier?: Outlier | undefined;
   /** Where the batch stood in the log. */
   readonly position: Position | null;
   /** What it took: copy, norm and rule. */
@@ -42,6 +51,13 @@ export interface StepFacts {
 export interface StepObserved extends StepFacts {
   readonly kind: 'step';
   readonly at: string;
+}
+
+/** A scan applied a batch whose norm is far above those before it. */
+export interface OutlierObserved extends Outlier {
+  readonly kind: 'outlier';
+  readonly at: string;
+  readonly position: Position | null;
 }
 
 /** A scan left an event out. */
@@ -118,6 +134,7 @@ export type Observation =
   | StageObserved
   | BatchObserved
   | StepObserved
+  | OutlierObserved
   | RejectionObserved
   | EpochObserved
   | SwapObserved
@@ -130,6 +147,7 @@ export type Observation =
 export const channels = {
   stage: channel('rxgrad:stages:batch') as Channel<unknown, StageObserved>,
   step: channel('rxgrad:optimizers:step') as Channel<unknown, StepObserved>,
+  outlier: channel('rxgrad:optimizers:outlier') as Channel<unknown, OutlierObserved>,
   rejection: channel('rxgrad:optimizers:rejection') as Channel<unknown, RejectionObserved>,
   epoch: channel('rxgrad:optimizers:epoch') as Channel<unknown, EpochObserved>,
   swap: channel('rxgrad:sinks:swap') as Channel<unknown, SwapObserved>,

@@ -7,6 +7,8 @@ export interface Figures {
   readonly batches: number;
   readonly epochs: number;
   readonly rejections: Readonly<Partial<Record<RejectionReason, number>>>;
+  /** Batches that were applied although their norm was far above those before them, where a scan warns of such. */
+  readonly outliers: number;
   /** Global norm of the last batch, before clipping. */
   readonly gradientNorm: number | null;
   /** Share of the applied batches whose global norm was clipped, 0 to 1. */
@@ -37,6 +39,7 @@ export const noFigures: Figures = {
   batches: 0,
   epochs: 0,
   rejections: {},
+  outliers: 0,
   gradientNorm: null,
   clippedShare: null,
   lr: null,
@@ -74,6 +77,8 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
         version: observation.version,
       };
     }
+    case 'outlier':
+      return { ...figures, outliers: figures.outliers + 1 };
     case 'rejection': {
       const { reason } = observation.rejection;
       return { ...figures, rejections: { ...figures.rejections, [reason]: (figures.rejections[reason] ?? 0) + 1 } };

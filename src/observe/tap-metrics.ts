@@ -45,8 +45,12 @@ export function tapMetrics<T extends TrainingEvent | WeightsUpdate>(
 function observationsOf(value: TrainingEvent | WeightsUpdate): Observation[] {
   const at = 'tapMetrics';
   if (value instanceof WeightsUpdate) {
-    const step: Observation = { ...value.facts, kind: 'step', at };
-    return value.swapMs === undefined ? [step] : [step, { kind: 'swap', at, version: value.version, durationMs: value.swapMs }];
+    const { facts, swapMs, version } = value;
+    return [
+      { ...facts, kind: 'step', at },
+      ...(facts.outlier ? [{ ...facts.outlier, kind: 'outlier', at, position: facts.position } as const] : []),
+      ...(swapMs === undefined ? [] : [{ kind: 'swap', at, version, durationMs: swapMs } as const]),
+    ];
   }
   if (value instanceof GradientBatch) return [{ kind: 'batch', at, batch: value, gradientNorm: value.norm() }];
   switch (value.kind) {

@@ -21,7 +21,7 @@ export interface ConfigGroup extends ParameterGroup {
 }
 
 /** What every config may say beside its type's own options. */
-export interface ConfigBase extends Pick<ScanOptions, 'tickOn'> {
+export interface ConfigBase extends Pick<ScanOptions, 'tickOn' | 'outliers'> {
   /** Decay: coupled (added to the gradient before the rule), but where the type has its own. Default: the type's own, or 0. */
   readonly weightDecay?: Setting;
   /** Limit of the global norm. Default: none. */

@@ -1,6 +1,7 @@
 import { operationsOf, type Pending } from '../pending.ts';
 import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
 import type { RateConfig } from '../schedules/schedule.ts';
+import type { OutlierOptions } from './outliers.ts';
 
 /** What a scan was set up with, as plain data: enough to set up another, or to tell what differs. */
 export interface Recipe {
@@ -20,7 +21,7 @@ const withoutEffect = new Set(['rejections', 'maxRejectionsInARow', 'threads']);
 
 /** Writes down what an optimizer was called with. */
 export function recipeOf(optimizer: string, options: Readonly<Record<string, unknown>>): Recipe {
-  const kept = Object.entries(options).filter(([name, value]) => !withoutEffect.has(name) && value !== undefined);
+  const kept = Object.entries(options).filter(([name, value]) => value !== undefined && hasEffect(name, value));
   return { optimizer, options: Object.fromEntries(kept.map(([name, value]) => [name, plain(name, value)])) };
 }
 
@@ -49,6 +50,11 @@ export function recipeDifferences(was: Recipe, is: Recipe): string[] {
 export function stageDifferences(was: readonly StageRecipe[], is: readonly StageRecipe[]): string[] {
   const [before, now] = [was, is].map((stages) => stages.map(([stage, given]) => `${stage}(${inOrder(given)})`).join(' → '));
   return before === now ? [] : [`the stages in front were ${before || 'none'}, and are ${now || 'none'}`];
+}
+
+function hasEffect(name: string, value: unknown): boolean {
+  if (name === 'outliers') return (value as OutlierOptions).policy === 'reject';
+  return !withoutEffect.has(name);
 }
 
 function plain(name: string, value: unknown): unknown {

@@ -1,7 +1,7 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Subject, type Subscriber } from 'rxjs';
 import { assertNoDifferences, type RejectionReason, RxgradError } from '../errors.ts';
-import { acknowledge, GradientBatch, type Rejection, rejection, type TrainingEvent } from '../events.ts';
+import { GradientBatch, type Rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import { Once } from '../once.ts';
 import type { KeptScan } from '../params/parameters.ts';
@@ -9,6 +9,7 @@ import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
+import { Rejections } from './rejections.ts';
 import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
 import type { Stepper } from './stepper.ts';
@@ -28,6 +29,7 @@ export class RunningScan implements KeptScan {
   readonly #out: Subscriber<WeightsUpdate>;
   readonly #once = new Once();
   readonly #reached = new Reached();
+  readonly #rejections: Rejections;
   #queue: TrainingEvent[] = [];
   #waiting = false;
   // A part of a step that other threads are at: memory must stay.
@@ -35,7 +37,8 @@ export class RunningScan implements KeptScan {
   // Set while what was queued is handled: what subscribers send in the meantime goes to the end of the line.
   #draining = false;
   #sourceDone = false;
-  #rejectionsInARow = 0;
+  // Set once no event is taken any more, though the stream has yet to end.
+  #ending = false;
 
   constructor(
     stepper: Stepper,
@@ -51,9 +54,12 @@ export class RunningScan implements KeptScan {
     this.#shape = shape;
     this.#options = options;
     this.#out = out;
+    const { rejections = {}, maxRejectionsInARow } = options;
+    this.#rejections = new Rejections(rejections, maxRejectionsInARow, shape.rule, (error) => this.fail(error));
   }
 
   next(event: TrainingEvent): void {
+    if (this.#ending) return;
     if (!this.#waiting && !this.#draining) this.#handle(event);
     else {
       this.#queue.push(event);
@@ -63,7 +69,7 @@ export class RunningScan implements KeptScan {
 
   complete(): void {
     this.#sourceDone = true;
-    if (!this.#waiting && !this.#draining) this.#out.complete();
+    if (!this.#waiting && !this.#draining) this.#endBehindRejections(() => this.#out.complete());
   }
 
   /** Ends the stream with an error. The error goes first: the source, once let go, would complete the stream. */
@@ -76,6 +82,16 @@ export class RunningScan implements KeptScan {
   whenIdle(then: () => void): void {
     if (this.#writing) this.#writing.then(then, then);
     else then();
+  }
+
+  /** Resolves when all that was left out is kept. */
+  rejectionsKept(): Promise<void> {
+    return this.#rejections.kept();
+  }
+
+  /** Acknowledges nothing any more. */
+  close(): void {
+    this.#rejections.close();
   }
 
   get busy(): boolean {
@@ -173,23 +189,33 @@ export class RunningScan implements KeptScan {
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
     this.#once.applied(batch.facts);
     this.#reached.note(batch.delivery);
-    this.#rejectionsInARow = 0;
+    this.#rejections.applied();
     if (this.#options.tickOn === 'step') this.#rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
+    const { outlier, position } = update.facts;
+    if (outlier && channels.outlier.hasSubscribers)
+      channels.outlier.publish({ ...outlier, kind: 'outlier', at: this.#shape.rule, position });
     this.#out.next(update);
-    acknowledge(batch);
+    this.#rejections.acknowledge(batch);
   }
 
-  /** Does a step that has to wait. Events that come in the meantime stand in line. */
+  /** Does a step that has to wait. */
   #later(batch: GradientBatch, step: () => Promise<WeightsUpdate | RxgradError<RejectionReason> | null>): void {
+    this.#wait(step(), (result) => {
+      if (result instanceof RxgradError) this.#refuse(batch, result);
+      else if (result) this.#applied(batch, result);
+    });
+  }
+
+  /** Waits for something, then does what follows from it. Events that come in the meantime stand in line. */
+  #wait<T>(awaited: PromiseLike<T>, then: (result: T) => void): void {
     this.#waiting = true;
-    step()
+    Promise.resolve(awaited)
       .then((result) => {
-        if (this.#out.closed || !result) return;
+        if (this.#out.closed) return;
         this.#waiting = false;
         this.#draining = true;
-        if (result instanceof RxgradError) this.#refuse(batch, result);
-        else this.#applied(batch, result);
+        then(result);
         this.#drain();
       })
       .catch((error: unknown) => this.fail(error));
@@ -197,11 +223,12 @@ export class RunningScan implements KeptScan {
 
   #drain(): void {
     let handled = 0;
-    while (handled < this.#queue.length && !this.#waiting && !this.#out.closed) this.#handle(this.#queue[handled++]!);
+    while (handled < this.#queue.length && !this.#waiting && !this.#ending && !this.#out.closed)
+      this.#handle(this.#queue[handled++]!);
     this.#draining = false;
     this.#queue.splice(0, handled);
     this.#takeAhead();
-    if (this.#sourceDone && !this.#waiting) this.#out.complete();
+    if (this.#sourceDone && !this.#waiting) this.#endBehindRejections(() => this.#out.complete());
   }
 
   /** Takes in the batch that stands first in line, while a long step runs on other threads. */
@@ -233,24 +260,33 @@ export class RunningScan implements KeptScan {
   /** Ends what there was to do with an event that makes no version. */
   #done(event: TrainingEvent): void {
     this.#reached.note(event.delivery);
-    acknowledge(event);
+    this.#rejections.acknowledge(event);
   }
 
   #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {
-    this.#reject(rejection(error, event.delivery, event instanceof GradientBatch ? event.facts : {}));
+    this.#reject(this.#rejections.of(event, error));
   }
 
   #reject(rejected: Rejection): void {
-    if (channels.rejection.hasSubscribers)
-      channels.rejection.publish({ kind: 'rejection', at: this.#shape.rule, rejection: rejected });
-    this.#options.rejections?.next?.(rejected);
+    const room = this.#rejections.pass(rejected);
     this.#done(rejected);
-    // 409: the record itself was fine, it only came twice.
-    if (rejected.error.status === 409) return;
-    this.#rejectionsInARow += 1;
-    if (this.#rejectionsInARow < this.#options.maxRejectionsInARow) return;
-    const { message } = rejected.error;
-    const { error: cause } = rejected;
-    this.fail(new RxgradError('tooManyRejections', { count: this.#rejectionsInARow, last: message }, { cause }));
+    const failure = this.#rejections.count(rejected);
+    if (failure) this.#endBehindRejections(() => this.fail(failure));
+    else if (room) this.#wait(room, () => {});
+  }
+
+  /** Ends the stream once all that was left out is kept; the source is let go at once. */
+  #endBehindRejections(end: () => void): void {
+    if (this.#ending) return;
+    const { keeping } = this.#rejections;
+    if (!keeping) {
+      end();
+      return;
+    }
+    this.#ending = true;
+    this.failed$.next();
+    keeping.then(() => {
+      if (!this.#out.closed) end();
+    });
   }
 }

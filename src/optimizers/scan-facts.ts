@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { parseOptions } from '../options.ts';
+import { finite, parseOptions } from '../options.ts';
 import type { Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
 
@@ -24,6 +24,8 @@ const scanFactsSchema = v.object({
   averaged: v.optional(v.array(v.number())),
   /** Where delay is compensated. */
   history: v.optional(historySchema),
+  /** Where outliers are looked for: the logarithms of the last norms. */
+  norms: v.optional(v.array(finite)),
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
   /** The next offset by topic and partition. */
@@ -39,7 +41,7 @@ const scanFactsSchema = v.object({
 
 export type ScanFacts = v.InferOutput<typeof scanFactsSchema>;
 /** The part of it that is the stepper's. */
-export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history' | 'stages'>;
+export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history' | 'norms' | 'stages'>;
 /** The part of it that is the rates'. */
 export type RatesFacts = Pick<ScanFacts, 'epochs' | 'schedules' | 'metrics'>;
 

@@ -6,6 +6,7 @@ import type { PerParameter } from '../setting.ts';
 import { Average } from './average.ts';
 import { InPlace, OnPool, threadsFor } from './execution.ts';
 import { Groups } from './groups.ts';
+import { Outliers } from './outliers.ts';
 import { Rates } from './rates.ts';
 import type { Recipe } from './recipe.ts';
 import type { Rule } from './rule.ts';
@@ -47,7 +48,8 @@ export function scanWith(
       };
       let scan: RunningScan;
       try {
-        const stepper = new Stepper(params, rule, weightDecay, groups, execution, average);
+        const outliers = options.outliers && options.outliers.policy !== 'off' ? new Outliers(options.outliers) : null;
+        const stepper = new Stepper(params, rule, weightDecay, groups, execution, average, outliers);
         const shape = { rule: rule.name, names: params.names, groups: groups.indices, recipe };
         scan = new RunningScan(stepper, execution, new Rates(groups.schedules), shape, options, out);
         params.keepScan(scan);
@@ -70,6 +72,7 @@ export function scanWith(
       });
       return () => {
         subscription.unsubscribe();
+        scan.close();
         // A step that is under way goes to its end first, and so does a copy: neither is ever left half done.
         scan.whenIdle(() => (params.held ? void params.held.then(leave) : leave()));
       };

@@ -14,6 +14,7 @@ import type { Execution } from './execution.ts';
 import { Gradients } from './gradients.ts';
 import type { Groups } from './groups.ts';
 import { OptimizerState } from './optimizer-state.ts';
+import type { Outliers } from './outliers.ts';
 import { Passes } from './passes.ts';
 import { type Plan, planFor, type Refusal, refuseRows } from './plan.ts';
 import { type Prologue, prologueFor } from './prologue.ts';
@@ -50,6 +51,7 @@ export class Stepper {
   readonly #beforehand: Beforehand;
   readonly #ruleStep: RuleStep;
   readonly #average: Average | null;
+  readonly #outliers: Outliers | null;
   #steps = 0;
 
   #layout: TensorLayout | null = null;
@@ -72,11 +74,13 @@ export class Stepper {
     groups: Groups,
     execution: Execution,
     average: Average | null,
+    outliers: Outliers | null,
   ) {
     this.#params = params;
     this.#groups = groups;
     this.#execution = execution;
     this.#average = average;
+    this.#outliers = outliers;
     this.#state = new OptimizerState(params, rule, (index) => groups.schedules[groups.scheduleIndex(index)]!.lr);
     this.#passes = new Passes(params, rule, weightDecay, this.#state);
     this.#gradients = new Gradients(params);
@@ -107,7 +111,7 @@ export class Stepper {
     const share = refuseShare(this.#params, this.#prologue, batch);
     if (share) return share(where());
     const { version } = this.#params;
-    const stale = refuseStale(this.#prologue.staleness, facts.base, version, this.#compensation.oldest, where);
+    const stale = refuseStale(this.#prologue.staleness, facts, version, this.#compensation.oldest, where);
     if (stale) return stale;
     const start = performance.now();
     const ahead = this.#ahead?.batch === batch ? this.#ahead : null;
@@ -119,7 +123,8 @@ export class Stepper {
     const refusal =
       refuseNotFinite(this.#params.arena, this.#gradients.address, layout, taken) ??
       refuseRows(this.#plan, taken) ??
-      refuseNorm(facts.norm, layout, taken);
+      refuseNorm(facts.norm, layout, taken) ??
+      this.#outliers?.admit(facts.norm, taken.sumOfSquares);
     if (refusal) return refusal(where());
     this.#admitted = batch;
     this.#work.taken = taken;
@@ -189,6 +194,7 @@ export class Stepper {
     this.#merged = batch.facts.members !== undefined;
     this.#writer.commit(base + 1, (differences) => this.#work.noteWritten(differences, plan.runs));
     this.#steps += 1;
+    const outlier = this.#outliers?.applied();
 
     return new WeightsUpdate(this.#params, this.#average?.params ?? null, {
       version: base + 1,
@@ -198,6 +204,7 @@ export class Stepper {
       gradientNorm: norm,
       clipped: clipped || done.clipped,
       staleness: declared === undefined ? undefined : base - declared,
+      outlier,
       position: batch.delivery?.position ?? null,
       durationMs: this.#admittedMs + performance.now() - start,
     });
@@ -215,6 +222,7 @@ export class Stepper {
       counts: [...this.#state.counts],
       ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(this.#pending, this.#merged) } : {}),
       ...(history.versions.length > 0 ? { history } : {}),
+      ...(this.#outliers ? { norms: this.#outliers.state() } : {}),
       ...(this.#average ? { averaged: [...this.#average.counts] } : {}),
     };
   }
@@ -230,6 +238,7 @@ export class Stepper {
     if (!facts) return;
     this.#state.counts.set(facts.counts);
     this.#steps = facts.steps;
+    if (facts.norms) this.#outliers?.restore(facts.norms);
     if (exact) this.#expected = facts.stages ?? null;
   }
 

@@ -26,6 +26,8 @@ export interface KeptScan {
   readonly settled: boolean;
   /** What it would need to go on. */
   state(): KeptState;
+  /** Resolves when all that it has left out is kept. */
+  rejectionsKept(): Promise<void>;
   dispose(): void;
 }
 
@@ -127,6 +129,14 @@ export class Parameters implements Iterable<Parameter> {
   /** Whether the newest weights are those that the next event's step starts from: no event waits for its step. */
   get settled(): boolean {
     return this.#scan?.settled ?? true;
+  }
+
+  /**
+   * Resolves when every event that the scan has left out until now is kept by its `rejections`: in the dead-letter topic, where
+   * that is `deadLetters`. A state may be written behind it, since nobody reads those events again.
+   */
+  async whenRejectionsKept(): Promise<void> {
+    await this.#scan?.rejectionsKept();
   }
 
   has(name: string): boolean {

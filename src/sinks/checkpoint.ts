@@ -114,6 +114,8 @@ class Checkpointing {
     try {
       const file = await this.#sealer.seal(params);
       const sealedMs = performance.now() - start;
+      // Nobody reads again what the state contains: what was left out of it is kept first.
+      await params.whenRejectionsKept();
       await this.#store.write(version, file);
       this.#takenVersion = version;
       this.#failures = 0;

@@ -13,7 +13,8 @@ const factOf: Readonly<Record<string, NumberFact>> = {
 };
 const members = Object.entries(factOf);
 const numberFacts = Object.values(factOf);
-const wholeNumbers: ReadonlySet<NumberFact> = new Set(['base', 'batchSize', 'epoch']);
+/** The least that whole numbers may be. */
+const leastOf: { readonly [F in NumberFact]?: number } = { base: 0, batchSize: 1, epoch: 0 };
 const code = {
   tab: 9,
   space: 32,
@@ -158,8 +159,9 @@ function check(facts: Readonly<NumberFacts>): { facts: GradientFacts } | { probl
     if (value === undefined) continue;
     if (!Number.isFinite(value)) return { problem: `${fact} is not finite` };
     if (fact === 'norm' && value < 0) return { problem: 'norm is negative' };
-    if (wholeNumbers.has(fact) && !(Number.isSafeInteger(value) && value >= 0)) {
-      return { problem: `${fact} is no whole number of at least 0` };
+    const least = leastOf[fact];
+    if (least !== undefined && !(Number.isSafeInteger(value) && value >= least)) {
+      return { problem: `${fact} is no whole number of at least ${least}` };
     }
   }
   return { facts };

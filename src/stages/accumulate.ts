@@ -57,7 +57,7 @@ class Merging {
       return this.#holdOrPass(event);
     }
     const error = this.#once.refuse(event) ?? (this.#size === 1 ? null : this.#accumulator.add(event));
-    if (error) return this.#holdOrPass(rejection(error, event.delivery, event.facts));
+    if (error) return this.#holdOrPass(rejection(error, event.delivery, event.facts, { at: 'accumulate', event }));
     this.#once.applied(event.facts);
     this.#parts.push(event);
     return this.#parts.length === this.#size ? this.flush() : [];
@@ -118,7 +118,7 @@ function clipsByOwnNorm({ facts, pending }: GradientBatch): boolean {
 function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {
   const last = parts.findLast(({ delivery }) => delivery)?.delivery;
   if (!last) return null;
-  const positions = parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery.position]) : []));
+  const places = parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery]) : []));
   const source = { done: () => parts.forEach(acknowledge), seen: last.source.seen };
-  return { position: last.position, source, parts: positions };
+  return { position: last.position, source, parts: places };
 }

@@ -24,6 +24,9 @@ interface Rows {
   weight: number;
 }
 
+/** What row numbers may be at most: 32 bits, with a sign. */
+const MOST_ROW = 2 ** 31 - 1;
+
 /** Adds up gradient batches, each weighted by its size, and takes their mean: float32 in the order in which they came. */
 export class Accumulator {
   readonly #sums = new Map<string, Sum>();
@@ -38,9 +41,16 @@ export class Accumulator {
       if (problem) return new RxgradError('wrongShape', { where, parameter: tensor.name, ...problem });
     }
     const { batchSize: weight = 1 } = facts;
+    if (!(weight > 0 && weight < Number.POSITIVE_INFINITY))
+      return new RxgradError('undecodable', { where, expected: 'a batch size above 0', got: String(weight) });
     return inWorkspace(message, pending, (arena, at, taken) => {
       const refusal = refuseNotFinite(arena, at, layout, taken) ?? refuseNorm(facts.norm, layout, taken);
       if (refusal) return refusal(where);
+      const below = layout.tensors.findIndex((_, index) => (taken.rows?.[index]?.least ?? 0) < 0);
+      if (below !== -1) {
+        const { name: parameter } = layout.tensors[below]!;
+        return new RxgradError('rowOutOfRange', { where, parameter, expected: MOST_ROW, got: taken.rows![below]!.least });
+      }
       layout.tensors.forEach((tensor, index) => {
         const indices = rowNumbers(arena, at, tensor, taken, index);
         if (indices) this.#addRows(arena, at + tensor.at, tensor, indices.slice(), weight);
@@ -74,10 +84,13 @@ export class Accumulator {
     const sum = this.#sums.get(tensor.name);
     const rows = this.#rows.get(tensor.name);
     const got = `${tensor.rows ? 'rows of ' : ''}${tensor.rows ? widthOf(tensor) : (tensor.dims ?? tensor.length)}`;
-    if (sum && (tensor.rows || tensor.length !== sum.length)) return { expected: String(sum.dims ?? sum.length), got };
+    const { length, dims } = tensor;
+    if (sum && (tensor.rows || length !== sum.length || !fit(dims, sum.dims)))
+      return { expected: String(sum.dims ?? sum.length), got };
     // No rows at all fit every table.
     if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return null;
-    return tensor.rows && widthOf(tensor) === rows.width ? null : { expected: `rows of ${rows.width}`, got };
+    const fits = tensor.rows && widthOf(tensor) === rows.width && fit(dims?.slice(1), rows.tail);
+    return fits ? null : { expected: `rows of ${rows.tail ?? rows.width}`, got };
   }
 
   #addDense(arena: Arena, from: number, { name, dims, length }: PlacedTensor, weight: number): void {
@@ -102,6 +115,11 @@ export class Accumulator {
     rows.weight += weight;
     this.#rows.set(tensor.name, rows);
   }
+}
+
+/** Whether dims are the same, as far as they are known. */
+function fit(a: readonly number[] | null | undefined, b: readonly number[] | null | undefined): boolean {
+  return !a || !b || String(a) === String(b);
 }
 
 /** All rows one after the other, divided by the weights: who takes them in adds up those with the same number. */

@@ -5,8 +5,8 @@ import { stage } from './stage.ts';
 
 /**
  * Deals with gradients of older weights: drops them above a number of versions τ, scales them by 1 / (1 + τ), or compensates
- * the delay. τ is the version that a batch meets in the scan, less its `base`; a batch without one counts as fresh, and one
- * from a version that is still to come is rejected. Several policies may follow each other.
+ * the delay. τ is the version that a batch meets in the scan, less its `base`; a batch without one counts as fresh. Several
+ * policies may follow each other.
  *
  * How stale a batch is shows when the scan takes it. So gradients that were scaled or compensated cannot be read before it, nor
  * merged: `accumulate` goes in front, and what it merged is as stale as its oldest part.

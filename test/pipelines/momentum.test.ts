@@ -3,13 +3,14 @@ import { tmpdir } from 'node:os';
 import {
   embeddedLog,
   encodeEvent,
+  fromTransport,
   gradientBatch,
   HotSwapSession,
   type OptimizerConfig,
   optimizer,
   type TrainingEvent,
 } from 'rxgrad';
-import { from } from 'rxjs';
+import { lastValueFrom } from 'rxjs';
 import { expect, it, type TestContext } from 'vitest';
 import { readTensorFile } from '../../src/params/tensor-file.ts';
 import { example } from '../inference/onnx/example-models.ts';
@@ -60,7 +61,10 @@ it('takes any optimizer, and goes on from what it saved: nothing is applied twic
   // Nothing new came: what was loaded is what there is.
   expect(run('--load-state', `${folder}/state-5`)).toMatch(/version\s+│\s+5/);
 
-  from(events).pipe(optimizer(session.params, config)).subscribe();
+  const log = embeddedLog(`${folder}/log.db`);
+  t.onTestFinished(() => log.close());
+  const events$ = fromTransport(log, { topic: 'gradients', from: 'beginning', until: 'end' });
+  await lastValueFrom(events$.pipe(optimizer(session.params, config)));
   expect(session.params.version).toBe(5);
   expect(readTensorFile(`${folder}/state-5`).tensors).toEqual(readTensorFile(session.params.stateDict()).tensors);
 });

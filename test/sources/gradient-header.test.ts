@@ -6,7 +6,7 @@ const number = fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) =
 const facts = fc.record(
   {
     base: fc.maxSafeNat(),
-    batchSize: fc.maxSafeNat(),
+    batchSize: fc.maxSafeNat().map((size) => Math.max(1, size)),
     epoch: fc.maxSafeNat(),
     norm: fc.oneof(number, fc.double({ min: 0, max: 10, noNaN: true })).map(Math.abs),
     loss: fc.oneof(
@@ -58,7 +58,9 @@ describe('the ce_gradient header', () => {
     ['loss=(1)', 'loss is no number'],
     ['base=1.5', 'base is no whole number of at least 0'],
     ['base=-1', 'base is no whole number of at least 0'],
-    ['batch=9007199254740993', 'batchSize is no whole number of at least 0'],
+    ['batch=9007199254740993', 'batchSize is no whole number of at least 1'],
+    ['batch=0', 'batchSize is no whole number of at least 1'],
+    ['norm=-1', 'norm is negative'],
     ['loss=1e999', 'loss is not finite'],
     ['norm=-1', 'norm is negative'],
     ['norm=-1;of=all', 'norm is negative'],

@@ -27,6 +27,14 @@ function logged(event: GradientBatch, offset: number, done: number[]): GradientB
   return new GradientBatch({ ...event.message, delivery }, event.pending);
 }
 
+/** As a message from the wire may have them. */
+function rowsBelowZero(): GradientBatch {
+  const { message } = gradientBatch({ gradients: { u: { indices: [7], values: Float32Array.of(1) } } });
+  const payload = message.payload.slice();
+  new DataView(payload.buffer).setInt32(message.layout.tensors[0]!.rows!.begin, -3, true);
+  return new GradientBatch({ ...message, payload }, null);
+}
+
 describe('accumulate', () => {
   it('takes the mean, weighted by batch size', async () => {
     const [merged] = await through(
@@ -117,6 +125,34 @@ describe('accumulate', () => {
       'wrongShape',
     ]);
     expect(gradientsOf(events[0]).c).toEqual([2]);
+  });
+
+  it.each<[string, GradientBatch, string, RegExp]>([
+    [
+      'other dims',
+      gradientBatch({ gradients: { a: { dims: [3, 2], data: new Float32Array(6) } } }),
+      'wrongShape',
+      /\[2,3\], got \[3,2\]/,
+    ],
+    [
+      'rows of other dims',
+      gradientBatch({ gradients: { t: { indices: [0], values: new Float32Array(4), dims: [1, 4] } } }),
+      'wrongShape',
+      /rows of 2,2\], got \[rows of 4\]/,
+    ],
+    ['no examples', batch(1, { batchSize: 0 }), 'undecodable', /a batch size above 0, got 0/],
+    ['examples without number', batch(1, { batchSize: Number.NaN }), 'undecodable', /a batch size above 0, got NaN/],
+    ['rows below 0', rowsBelowZero(), 'rowOutOfRange', /from 0 to 2147483647, got -3/],
+  ])('merges no %s with others', async (_, odd, reason, message) => {
+    const first = gradientBatch({
+      gradients: {
+        a: { dims: [2, 3], data: new Float32Array(6) },
+        t: { indices: [1], values: new Float32Array(4), dims: [1, 2, 2] },
+      },
+    });
+    const events = await through(2, first, odd, first);
+    expect(kinds(events)).toEqual(['gradients', 'rejection']);
+    expect(events[1]).toMatchObject({ reason, at: 'accumulate', event: odd, error: { message: expect.stringMatching(message) } });
   });
 
   it('holds other events back, so that none acknowledges a batch that is not applied', async () => {

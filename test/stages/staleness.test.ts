@@ -40,15 +40,25 @@ describe('staleness that drops', () => {
     expect(bitsOf(params)).toEqual(bitsOf(others));
   });
 
-  it('rejects what comes from the future', async () => {
+  it.each<[string, Between]>([
+    ['a stage for it', staleness(policy)],
+    ['another', clipByGlobalNorm(1)],
+    ['none', pipe()],
+  ])('rejects what comes from the future, through %s', async (_, between) => {
     const params = model();
     const before = bitsOf(params);
-    const [rejected] = await train(params, sgd, [{ gradients: dense(0), base: 1 }], { between: staleness(policy) });
+    const [rejected] = await train(params, sgd, [{ gradients: dense(0), base: 1 }], { between });
     expect(rejected).toMatchObject({
       reason: 'fromTheFuture',
       error: { message: 'gradient batch: expected gradients of weights up to version 0, got those of version 1' },
     });
     expect(bitsOf(params)).toEqual(before);
+  });
+
+  it('rejects what was merged when a part of it comes from the future', async () => {
+    const parts = [0, 1, 0, 0, 1, 0].map((base, i) => ({ gradients: dense(i), base }));
+    const rejected = await train(model(), sgd, parts, { between: accumulate(2) });
+    expect(rejected.map(({ reason }) => reason)).toEqual(['fromTheFuture']);
   });
 
   it('does not count a dropped batch as seen', async () => {

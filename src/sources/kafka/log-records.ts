@@ -1,6 +1,7 @@
 import type { KafkaMessage } from 'kafkajs';
 import type { HeaderValue, LogRecord } from '../transport.ts';
 
+const noBytes = Buffer.alloc(0);
 const none: LogRecord['headers'] = Object.freeze({});
 
 /** Maps what kafkajs has fetched, leaving out what is below `first`. Keys, values and headers are views, not copies. */
@@ -14,12 +15,13 @@ export function logRecords(messages: readonly KafkaMessage[], first: number): Lo
   return records;
 }
 
-/** Takes the last value of a header that was given several times, which kafkajs shows as an array. */
+/** Takes the last value of a header that was given several times, which kafkajs shows as an array; and no bytes for none. */
 function single(headers: KafkaMessage['headers']): LogRecord['headers'] {
   if (headers === undefined) return none;
   for (const name in headers) {
     const value = headers[name];
     if (Array.isArray(value)) headers[name] = value.at(-1);
+    headers[name] ??= noBytes;
   }
   return headers as Record<string, HeaderValue>;
 }

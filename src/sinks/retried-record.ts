@@ -1,0 +1,46 @@
+import type { HeaderValue, LogRecord } from '../record.ts';
+import { eventTypes } from '../sources/codec.ts';
+import type { NewRecord } from '../sources/transport.ts';
+import { originalHeaders, readDeadLetter, textOf } from './dead-letter.ts';
+
+const RETRY = 'retry:';
+
+/** What a letter is known by: where its record stood, or its own place where that stood nowhere. */
+export function idOf({ position, partition, offset }: Place): string {
+  return position ? `${position.topic}/${position.partition}@${position.offset}` : `#${partition}@${offset}`;
+}
+
+type Place = Pick<NonNullable<ReturnType<typeof readDeadLetter>>, 'position' | 'partition' | 'offset'>;
+
+/**
+ * The record of a letter as it is sent again: its bytes, and its headers with where it first stood (`rxgrad_retry_of`) and how
+ * often it was rejected (`rxgrad_attempt`).
+ *
+ * Gradients come from a worker of their own, `retry:` and where the record first stood, with one sequence. The first worker may
+ * have sent higher ones since, behind which this one would count as seen; while of its own worker it is applied once, and only
+ * once, in whatever order, and however often it is sent.
+ */
+export function retriedRecord(letter: LogRecord, topic: string, place: Place): NewRecord {
+  const original = originalHeaders(letter.headers);
+  const first = textOf(original.rxgrad_retry_of) ?? (place.position ? idOf(place) : `${topic}${idOf(place)}`);
+  const attempt = readDeadLetter(letter, place.partition)?.attempt ?? 1;
+  const worker = textOf(original.ce_source) ?? '';
+  const own: Record<string, HeaderValue> = { rxgrad_retry_of: first, rxgrad_attempt: String(attempt) };
+  if (textOf(original.ce_type) === eventTypes.gradients) {
+    own.ce_source = original.rxgrad_retry_of !== undefined && worker.startsWith(RETRY) ? worker : `${RETRY}${first}:${worker}`;
+    own.ce_id = '0';
+  }
+  return { key: letter.key, value: letter.value, headers: { ...original, ...own } };
+}
+
+/** What is written behind the letters to mark one that was sent again. */
+export function retryMark(id: string, as: string): NewRecord {
+  return { key: id, value: null, headers: { rxgrad_retried: id, rxgrad_retried_as: as } };
+}
+
+/** Reads a mark; null where a record is none. */
+export function readRetryMark({ headers }: LogRecord): { readonly id: string; readonly as: string } | null {
+  const id = textOf(headers.rxgrad_retried);
+  // A letter whose record had such a header has it under another name.
+  return id === null || headers.rxgrad_reason !== undefined ? null : { id, as: textOf(headers.rxgrad_retried_as) ?? '' };
+}
