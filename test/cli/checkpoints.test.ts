@@ -124,7 +124,9 @@ describe.each([
     );
     expect(said).toContain(`(worker w, sequence ${spoiltAt})`);
     writeFileSync(`${folder}/metric.mjs`, 'export const metric = async (params) => Math.abs([...params][0].data[0]);');
-    expect(rxgrad('blame', ...at, ...storeOf(), '--metric', `${folder}/metric.mjs`, '--above', '5')).toContain(`gradients/0@${spoiltAt}`);
+    expect(rxgrad('blame', ...at, ...storeOf(), '--metric', `${folder}/metric.mjs`, '--above', '5')).toContain(
+      `gradients/0@${spoiltAt}`,
+    );
   });
 
   it('are rolled back; the log leads to the same weights again, and to others where a record is skipped', () => {
