@@ -1,5 +1,9 @@
-import { identity, type MonoTypeOperatorFunction } from 'rxjs';
-import type { Transport, WeightsUpdate } from '../src/index.ts';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { MonoTypeOperatorFunction } from 'rxjs';
+import { checkpoint, FileCheckpoints, type Transport, type WeightsUpdate } from '../src/index.ts';
 import { kafkaTransport } from '../src/sources/kafka/index.ts';
 import { findBroker } from '../test/broker/find-broker.ts';
 import { agree } from './beside-peers.ts';
@@ -23,8 +27,17 @@ const limitsOf: Readonly<Record<number, { readonly raw: number; readonly rival: 
   400: { raw: 0.85, rival: 1, half: 1.8 },
 };
 
-/** What comes behind the swap in rxgrad's pipeline, anew for each run. */
-const tail = (): MonoTypeOperatorFunction<WeightsUpdate> => identity;
+const everyMs = 250;
+
+/** What comes behind the swap in rxgrad's pipeline, anew for each run: checkpoints, far more often than anybody would take them. */
+function checkpoints(): { tail(): MonoTypeOperatorFunction<WeightsUpdate>; remove(): Promise<void> } {
+  const folder = mkdtempSync(join(tmpdir(), 'rxgrad-bench-'));
+  let runs = 0;
+  return {
+    tail: () => checkpoint(new FileCheckpoints(join(folder, String(runs++))), { everyMs, atEnd: false }),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
 
 interface Found extends Report {
   readonly tables: Table[];
@@ -34,7 +47,8 @@ interface Found extends Report {
 
 /** Steps a second from Kafka to live weights, beside what kafkajs reads from the same topic at all, and a pipeline in Python. */
 export default async function e2e(): Promise<Report> {
-  const measures = 'gradient messages from Kafka → clip, decay → momentum → swap, one thread; from src/, Node strips the types';
+  const measures =
+    'gradient messages from Kafka → clip, decay → momentum → swap, a checkpoint every 250 ms; from src/, Node strips the types';
   const found: Found = { name: 'e2e', measures, tables: [], aims: [], notRun: [] };
   const broker = await findBroker();
   try {
@@ -64,6 +78,7 @@ async function measure(
   const filled = await fillTopic(transport, { kilobytes, messages });
   const limits = limitsOf[kilobytes]!;
   const filledHalf = limits.half === undefined ? null : await fillTopic(transport, { kilobytes, messages, dtype: 'F16' });
+  const { tail, remove } = checkpoints();
   const weights = new Map<string, readonly number[]>();
   const rateOf = async (name: string, running: Promise<PipelineRun>): Promise<number> => {
     const run = await running;
@@ -77,7 +92,7 @@ async function measure(
   };
   if (filledHalf) contestants[half] = () => rateOf(half, pipelineRun(transport, filledHalf, tail()));
   if (peer) contestants[rival] = () => rateOf(rival, peer.run(brokers, filled));
-  const rates = await takeTurns(contestants, rounds);
+  const rates = await takeTurns(contestants, rounds).finally(remove);
 
   const title = `${kilobytes} KB`;
   if (peer && !agree(weights.get(rival)!, weights.get(ours)!)) {

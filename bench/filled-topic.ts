@@ -13,9 +13,9 @@ export interface FilledTopic {
 
 /** Messages that together take long enough to be measured, and their tensors' size as float32. */
 export const topicSizes = [
-  { kilobytes: 4, messages: 40_000 },
-  { kilobytes: 64, messages: 6000 },
-  { kilobytes: 400, messages: 1000 },
+  { kilobytes: 4, messages: 80_000 },
+  { kilobytes: 64, messages: 10_000 },
+  { kilobytes: 400, messages: 1600 },
 ] as const;
 
 export interface FillOptions {

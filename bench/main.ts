@@ -5,6 +5,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: () => Report | P
   sparse: () => import('./sparse.ts'),
   e2e: () => import('./e2e.ts'),
   latency: () => import('./latency.ts'),
+  recovery: () => import('./recovery.ts'),
   ingest: () => import('./ingest.ts'),
   swap: () => import('./swap.ts'),
   timer: () => import('./timer.ts'),
