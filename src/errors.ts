@@ -52,6 +52,11 @@ const table = {
   transportInterrupted: ['retry', 503, '{transport}: {problem}. {advice}'],
   unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
+  fenced: [
+    'stop',
+    409,
+    '{transport}: expected to be the only writer "{id}", but another process took over this id, or its transaction ran out of time. Let the other go on, or start again',
+  ],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
 
   unsupportedRuntime: [

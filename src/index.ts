@@ -77,7 +77,16 @@ export { encodeEvent } from './sources/codec.ts';
 export { embeddedLog } from './sources/embedded-log.ts';
 export { type FromTransportOptions, fromTransport } from './sources/from-transport.ts';
 export { memoryTransport } from './sources/memory.ts';
-export type { ConsumeOptions, Consumption, LogRecord, NewRecord, Transport } from './sources/transport.ts';
+export type {
+  ConsumeOptions,
+  Consumption,
+  LogRecord,
+  NewRecord,
+  TopicOptions,
+  TopicRecord,
+  TransactionalWriter,
+  Transport,
+} from './sources/transport.ts';
 export { accumulate } from './stages/accumulate.ts';
 export { addDecayedWeights } from './stages/add-decayed-weights.ts';
 export { clipByGlobalNorm } from './stages/clip-by-global-norm.ts';

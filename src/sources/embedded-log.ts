@@ -1,7 +1,7 @@
 import { RxgradError } from '../errors.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
-import { requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
 import type { Consumption, NewRecord, Position, Transport } from './transport.ts';
 
 export interface EmbeddedLogOptions {
@@ -67,17 +67,43 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
     }
   }
 
+  function requireRecords(topic: string, records: readonly NewRecord[]): void {
+    requirePartitions(topic, file.partitionCount(topic), records);
+    requireSizes(topic, records);
+    if (file.isCompacted(topic)) requireKeys(topic, records);
+  }
+
   return {
     name: file.name,
-    async createTopic(topic, { partitions = 1 } = {}) {
-      file.createTopic(topic, requirePartitionCount(partitions, mostPartitions));
+    async createTopic(topic, { partitions = 1, compacted = false } = {}) {
+      file.createTopic(topic, requirePartitionCount(partitions, mostPartitions), compacted);
     },
     async produce(topic, records) {
-      requirePartitions(topic, file.partitionCount(topic), records);
-      requireSizes(topic, records);
+      requireRecords(topic, records);
       if (records.length === 0) return [];
       if (waiting.length === 0) setImmediate(flush);
       return new Promise((resolve, reject) => waiting.push({ topic, records, resolve, reject }));
+    },
+    async writer(id) {
+      const epoch = file.openWriter(id);
+      let open = true;
+      return {
+        async write(records) {
+          if (!open) throw closedTransport(`${file.name}, writer "${id}"`);
+          for (const [topic, own] of Map.groupBy(records, (record) => record.topic)) requireRecords(topic, own);
+          // What was handed to `produce` before comes before.
+          flush();
+          const positions = file.append(
+            records.map((record) => ({ topic: record.topic, records: [record] })),
+            epoch,
+          );
+          if (records.length > 0) appends.announce();
+          return positions.flat();
+        },
+        async close() {
+          open = false;
+        },
+      };
     },
     async consume(options) {
       const consumption = consumeLog(log, options);

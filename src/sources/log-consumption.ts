@@ -17,6 +17,8 @@ export interface ReadableLog {
 interface Lane {
   readonly partition: number;
   next: number;
+  /** What `onReached` was told last. */
+  reached: number | null;
   /** Set while the lane has nothing to read. */
   wake: (() => void) | null;
 }
@@ -28,7 +30,7 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
   const { topic, group } = options;
   const acknowledged = group === undefined ? new Map<number, number>() : log.acknowledged(group, topic);
   const starts = startingOffsets(topic, log.bounds(topic), options.from, acknowledged);
-  const lanes = starts.map((next, partition): Lane => ({ partition, next, wake: null }));
+  const lanes = starts.map((next, partition): Lane => ({ partition, next, reached: null, wake: null }));
   const unwritten = new Map<number, number>();
   let stopped = false;
   let stopping: Promise<void> | null = null;
@@ -38,15 +40,28 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
   };
   const ignoreAppends = log.onAppend(wakeAll);
   const writing = setInterval(() => attempt(write), acknowledgeIntervalMs).unref();
+  const started = start();
   const pumps = lanes.map((lane) => pump(lane).catch(fail));
 
-  async function pump(lane: Lane): Promise<void> {
-    // The caller has its Consumption before the first delivery; and records that are always at hand never starve I/O.
+  async function start(): Promise<void> {
+    // The caller has its Consumption before the first call.
     await eventLoopTurn();
+    if (stopped || !options.onAssigned) return;
+    const asked = await options.onAssigned(lanes.map(({ partition }) => partition));
+    const bounds = log.bounds(topic);
+    for (const [partition, offset] of asked) {
+      requirePartition(topic, bounds.length, partition);
+      lanes[partition]!.next = requireOffset(topic, partition, bounds[partition]!, offset);
+    }
+  }
+
+  async function pump(lane: Lane): Promise<void> {
+    await started;
     while (!stopped) {
       const records = log.read(topic, lane.partition, lane.next);
       const last = records.at(-1);
       if (last === undefined) {
+        reach(lane);
         await new Promise<void>((resolve) => {
           lane.wake = resolve;
         });
@@ -55,8 +70,15 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
       }
       lane.next = last.offset + 1;
       await options.deliver(topic, lane.partition, records);
+      // Records that are always at hand never starve I/O.
       await eventLoopTurn();
     }
+  }
+
+  function reach(lane: Lane): void {
+    if (lane.reached === lane.next) return;
+    lane.reached = lane.next;
+    options.onReached?.(lane.partition, lane.next);
   }
 
   function write(): void {
@@ -95,6 +117,7 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
       requirePartition(topic, bounds.length, partition);
       const lane = lanes[partition]!;
       lane.next = requireOffset(topic, partition, bounds[partition]!, offset);
+      lane.reached = null;
       lane.wake?.();
     },
     stop() {

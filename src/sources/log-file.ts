@@ -16,10 +16,18 @@ export interface Append {
   readonly records: readonly NewRecord[];
 }
 
+/** A writer as it was opened: another one under the same id has a higher epoch. */
+export interface WriterEpoch {
+  readonly id: string;
+  readonly epoch: number;
+}
+
 interface Partition {
   readonly bounds: StatementSync;
   readonly insert: StatementSync;
   readonly select: StatementSync;
+  /** Deletes what a record of a compacted topic supersedes. */
+  readonly supersede: StatementSync | null;
   readonly headersOf: (text: string | null) => LogRecord['headers'];
 }
 
@@ -38,10 +46,11 @@ export class LogFile {
     this.#dataVersion = this.#prepare('PRAGMA data_version');
   }
 
-  createTopic(topic: string, partitions: number): void {
+  createTopic(topic: string, partitions: number, compacted: boolean): void {
     this.#guarded(() =>
       inTransaction(this.#database, () => {
         if (this.#tableIds(topic).length > 0) return;
+        if (compacted) this.#prepare('INSERT INTO compacted (topic) VALUES (?)').run(topic);
         for (let partition = 0; partition < partitions; partition++) {
           const { lastInsertRowid: id } = this.#database
             .prepare('INSERT INTO partitions (topic, partition) VALUES (?, ?)')
@@ -49,24 +58,30 @@ export class LogFile {
           this.#database.exec(
             `CREATE TABLE records_${id} (offset INTEGER PRIMARY KEY, key BLOB, value BLOB, headers TEXT, timestamp_ms INTEGER NOT NULL)`,
           );
+          if (compacted) this.#database.exec(`CREATE INDEX keys_${id} ON records_${id} (key)`);
         }
       }),
     );
   }
 
-  /** Appends all of them, or none, in one transaction; gives back the positions of each. */
-  append(appends: readonly Append[]): Position[][] {
+  /** Appends all of them, or none, in one transaction, for a writer as long as it is the last; gives back the positions of each. */
+  append(appends: readonly Append[], writer?: WriterEpoch): Position[][] {
     return this.#guarded(() =>
       inTransaction(this.#database, () => {
+        if (writer && this.#epochOf(writer.id) !== writer.epoch) {
+          throw new RxgradError('fenced', { transport: this.name, id: writer.id });
+        }
         const timestampMs = Date.now();
         return appends.map(({ topic, records }) => {
           const partitions = this.#partitionsOf(topic);
           const ends = new Map<number, number>();
-          return records.map(({ partition = 0, key, value, headers }): Position => {
-            const { bounds, insert } = partitions[partition]!;
+          return records.map(({ partition = 0, key: keyText, value, headers }): Position => {
+            const { bounds, insert, supersede } = partitions[partition]!;
             const offset = ends.get(partition) ?? boundsOf(bounds).end;
+            const key = bytesOf(keyText);
             ends.set(partition, offset + 1);
-            insert.run(offset, bytesOf(key), value, headerText(headers), timestampMs);
+            insert.run(offset, key, value, headerText(headers), timestampMs);
+            supersede?.run(key, offset);
             return { topic, partition, offset };
           });
         });
@@ -74,12 +89,33 @@ export class LogFile {
     );
   }
 
+  /** Opens a writer, which fences the one before. */
+  openWriter(id: string): WriterEpoch {
+    return this.#guarded(() =>
+      inTransaction(this.#database, () => {
+        const epoch = this.#epochOf(id) + 1;
+        this.#prepare('INSERT OR REPLACE INTO writers (id, epoch) VALUES (?, ?)').run(id, epoch);
+        return { id, epoch };
+      }),
+    );
+  }
+
+  isCompacted(topic: string): boolean {
+    return this.#guarded(() => this.#partitionsOf(topic)[0]!.supersede !== null);
+  }
+
   partitionCount(topic: string): number {
     return this.#guarded(() => this.#partitionsOf(topic).length);
   }
 
   bounds(topic: string): PartitionBounds[] {
-    return this.#guarded(() => this.#partitionsOf(topic).map(({ bounds }) => boundsOf(bounds)));
+    return this.#guarded(() =>
+      this.#partitionsOf(topic).map(({ bounds, supersede }) => {
+        const held = boundsOf(bounds);
+        // Its oldest records may have been superseded: its offsets still begin at 0.
+        return supersede ? { ...held, first: 0 } : held;
+      }),
+    );
   }
 
   read(topic: string, partition: number, from: number): LogRecord[] {
@@ -127,14 +163,15 @@ export class LogFile {
   #partitionsOf(topic: string): Partition[] {
     let partitions = this.#topics.get(topic);
     if (!partitions) {
-      partitions = this.#tableIds(topic).map((id) => this.#partition(`records_${id}`));
+      const compacted = this.#prepare('SELECT 1 FROM compacted WHERE topic = ?').get(topic) !== undefined;
+      partitions = this.#tableIds(topic).map((id) => this.#partition(`records_${id}`, compacted));
       if (partitions.length === 0) throw new RxgradError('unknownTopic', { transport: this.name, topic });
       this.#topics.set(topic, partitions);
     }
     return partitions;
   }
 
-  #partition(table: string): Partition {
+  #partition(table: string, compacted: boolean): Partition {
     return {
       // Two subqueries: SQLite looks up min and max in the index only where they stand alone.
       bounds: this.#prepare(`SELECT (SELECT min(offset) FROM ${table}), (SELECT max(offset) FROM ${table})`),
@@ -142,8 +179,13 @@ export class LogFile {
       select: this.#prepare(
         `SELECT offset, key, value, headers, timestamp_ms FROM ${table} WHERE offset >= ? ORDER BY offset LIMIT ?`,
       ),
+      supersede: compacted ? this.#prepare(`DELETE FROM ${table} WHERE key = ? AND offset < ?`) : null,
       headersOf: headerReader(),
     };
+  }
+
+  #epochOf(id: string): number {
+    return (this.#prepare('SELECT epoch FROM writers WHERE id = ?').get(id) as unknown as [number] | undefined)?.[0] ?? 0;
   }
 
   #tableIds(topic: string): number[] {

@@ -18,6 +18,12 @@ const schema = `
   PRAGMA user_version = ${schemaVersion};
 `;
 
+// Of logs that were made before, too: nothing else reads them.
+const additions = `
+  CREATE TABLE IF NOT EXISTS compacted (topic TEXT PRIMARY KEY) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS writers (id TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+`;
+
 /** Opens the SQLite file of an embedded log, makes it where there is none, and refuses any other file. */
 export function openLogDatabase(name: string, path: string, synchronous: 'full' | 'normal'): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite');
@@ -34,6 +40,9 @@ export function openLogDatabase(name: string, path: string, synchronous: 'full' 
     database.exec(
       `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = ${checkpointPages}`,
     );
+    if (numberOf(database, "SELECT count(*) FROM sqlite_schema WHERE name = 'writers'") === 0) {
+      inTransaction(database, () => database.exec(additions));
+    }
     return database;
   } catch (error) {
     database.close();

@@ -1,11 +1,11 @@
 import { RxgradError } from '../errors.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
-import { closedTransport, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
-import type { Consumption, HeaderValue, LogRecord, NewRecord, Position, Transport } from './transport.ts';
+import { MemoryPartition } from './memory-partition.ts';
+import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import type { Consumption, NewRecord, Position, TopicRecord, Transport } from './transport.ts';
 
 const name = 'Memory transport';
 const mostPartitions = 1024;
-const recordsPerDelivery = 1000;
 
 /**
  * Makes a transport that keeps its log in this process's memory and forgets it when closed: for tests, and for pipelines
@@ -17,13 +17,14 @@ const recordsPerDelivery = 1000;
  * await transport.produce('gradients', [{ value: new Uint8Array([1]) }]);
  */
 export function memoryTransport(): Transport {
-  const topics = new Map<string, LogRecord[][]>();
+  const topics = new Map<string, MemoryPartition[]>();
   const groups = new Map<string, Map<number, number>>();
+  const epochs = new Map<string, number>();
   const listeners = new Set<() => void>();
   const consumptions = new Set<Consumption>();
   let closed = false;
 
-  function partitionsOf(topic: string): LogRecord[][] {
+  function partitionsOf(topic: string): MemoryPartition[] {
     if (closed) throw closedTransport(name);
     const partitions = topics.get(topic);
     if (!partitions) throw new RxgradError('unknownTopic', { transport: name, topic });
@@ -31,8 +32,8 @@ export function memoryTransport(): Transport {
   }
 
   const log: ReadableLog = {
-    bounds: (topic) => partitionsOf(topic).map(({ length }) => ({ first: 0, end: length })),
-    read: (topic, partition, offset) => partitionsOf(topic)[partition]!.slice(offset, offset + recordsPerDelivery),
+    bounds: (topic) => partitionsOf(topic).map(({ bounds }) => bounds),
+    read: (topic, partition, offset) => partitionsOf(topic)[partition]!.read(offset),
     acknowledged: (group, topic) => new Map(groups.get(groupKey(group, topic))),
     acknowledge(group, topic, next) {
       const key = groupKey(group, topic);
@@ -44,29 +45,53 @@ export function memoryTransport(): Transport {
     },
   };
 
+  function requireRecords(topic: string, records: readonly NewRecord[]): void {
+    const partitions = partitionsOf(topic);
+    requirePartitions(topic, partitions.length, records);
+    if (partitions[0]!.compacted) requireKeys(topic, records);
+  }
+
+  function append(records: readonly TopicRecord[]): Position[] {
+    const timestampMs = Date.now();
+    const positions = records.map((record): Position => {
+      const { topic, partition = 0 } = record;
+      return { topic, partition, offset: partitionsOf(topic)[partition]!.append(record, timestampMs) };
+    });
+    if (records.length > 0) for (const listener of listeners) listener();
+    return positions;
+  }
+
   return {
     name,
-    async createTopic(topic, { partitions = 1 } = {}) {
+    async createTopic(topic, { partitions = 1, compacted = false } = {}) {
       if (closed) throw closedTransport(name);
-      const count = requirePartitionCount(partitions, mostPartitions);
-      if (!topics.has(topic))
-        topics.set(
-          topic,
-          Array.from({ length: count }, () => []),
-        );
+      const length = requirePartitionCount(partitions, mostPartitions);
+      if (topics.has(topic)) return;
+      topics.set(
+        topic,
+        Array.from({ length }, () => new MemoryPartition(compacted)),
+      );
     },
     async produce(topic, records) {
-      const partitions = partitionsOf(topic);
-      requirePartitions(topic, partitions.length, records);
-      const timestampMs = Date.now();
-      const positions = records.map((record): Position => {
-        const partition = record.partition ?? 0;
-        const held = partitions[partition]!;
-        held.push(heldRecord(record, held.length, timestampMs));
-        return { topic, partition, offset: held.length - 1 };
-      });
-      if (records.length > 0) for (const listener of listeners) listener();
-      return positions;
+      requireRecords(topic, records);
+      return append(records.map((record) => ({ ...record, topic })));
+    },
+    async writer(id) {
+      if (closed) throw closedTransport(name);
+      const epoch = (epochs.get(id) ?? 0) + 1;
+      epochs.set(id, epoch);
+      let open = true;
+      return {
+        async write(records) {
+          if (closed || !open) throw closedTransport(open ? name : `${name}, writer "${id}"`);
+          if (epochs.get(id) !== epoch) throw new RxgradError('fenced', { transport: name, id });
+          for (const [topic, own] of Map.groupBy(records, (record) => record.topic)) requireRecords(topic, own);
+          return append(records);
+        },
+        async close() {
+          open = false;
+        },
+      };
     },
     async consume(options) {
       partitionsOf(options.topic);
@@ -89,25 +114,6 @@ export function memoryTransport(): Transport {
       topics.clear();
     },
   };
-}
-
-/** Copies what a producer may go on writing to. */
-function heldRecord({ key, value, headers }: NewRecord, offset: number, timestampMs: number): LogRecord {
-  return { offset, key: copyOf(key), value: copyOf(value), headers: copiedHeaders(headers), timestampMs };
-}
-
-function copyOf(bytes: string | Uint8Array | null | undefined): Uint8Array | null {
-  if (typeof bytes === 'string') return new TextEncoder().encode(bytes);
-  return bytes ? new Uint8Array(bytes) : null;
-}
-
-function copiedHeaders(headers: NewRecord['headers']): Record<string, HeaderValue> {
-  const copied: Record<string, HeaderValue> = {};
-  for (const header in headers) {
-    const value = headers[header]!;
-    copied[header] = typeof value === 'string' ? value : new Uint8Array(value);
-  }
-  return copied;
 }
 
 function groupKey(group: string, topic: string): string {

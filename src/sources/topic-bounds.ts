@@ -43,6 +43,14 @@ export function requirePartitions(topic: string, partitions: number, records: re
   for (const { partition } of records) if (partition !== undefined) requirePartition(topic, partitions, partition);
 }
 
+/** Checks that every record of a compacted topic has the key that it is kept by. */
+export function requireKeys(topic: string, records: readonly NewRecord[]): void {
+  for (const { key } of records) {
+    if (key !== undefined && key !== null) continue;
+    throw new RxgradError('invalidOption', { option: 'key', expected: `one, since "${topic}" is compacted`, got: 'none' });
+  }
+}
+
 /** Gives back a number of partitions that a topic can have. */
 export function requirePartitionCount(partitions: number, most: number): number {
   if (Number.isInteger(partitions) && partitions >= 1 && partitions <= most) return partitions;

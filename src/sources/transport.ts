@@ -11,6 +11,11 @@ export interface NewRecord {
   readonly partition?: number;
 }
 
+/** A record of a transaction, which may go over several topics. */
+export interface TopicRecord extends NewRecord {
+  readonly topic: string;
+}
+
 export interface ConsumeOptions {
   readonly topic: string;
   /**
@@ -25,6 +30,24 @@ export interface ConsumeOptions {
    * until the returned promise resolves: this is how a consumer slows the log down. Bytes stay valid after the call.
    */
   readonly deliver: (topic: string, partition: number, records: readonly LogRecord[]) => void | Promise<void>;
+  /**
+   * Is called when everything of a partition before `nextOffset` was delivered and nothing more is there: for the first time
+   * soon after the consumption got there, also where the partition is empty, or ends in what is never delivered (records of
+   * aborted transactions, marks of their ends, records compacted away). Then again after further deliveries.
+   */
+  readonly onReached?: (partition: number, nextOffset: number) => void;
+  /**
+   * Is called with the partitions that this member newly gets, before the first record of them is delivered; the others flow
+   * meanwhile. The map says where each begins; one left out begins as `from` or the group say. A partition that another
+   * member may have had in between counts as new, and is revoked first. A rejection ends the consumption. Calls of
+   * `onAssigned` and `onRevoked` never overlap.
+   */
+  readonly onAssigned?: (partitions: readonly number[]) => ReadonlyMap<number, number> | Promise<ReadonlyMap<number, number>>;
+  /**
+   * Is called with the partitions that moved away from this member, of which nothing more is delivered; a call of `deliver`
+   * may still be running. Not called by `stop`. A rejection ends the consumption.
+   */
+  readonly onRevoked?: (partitions: readonly number[]) => void | Promise<void>;
   /** Is called once, when the transport cannot go on (lost for good, not merely reconnecting). */
   readonly onError: (error: Error) => void;
 }
@@ -35,8 +58,30 @@ export interface Consumption {
   acknowledge(position: Position): void;
   /** Continues at `offset`: it is the next one to be delivered, whatever was fetched before. */
   seek(partition: number, offset: number): Promise<void>;
-  /** Ends delivery, writes what was acknowledged, and leaves the group. Resolves when no call of `deliver` is running. */
+  /** Ends delivery, writes what was acknowledged, and leaves the group. Resolves when none of the options' calls is running. */
   stop(): Promise<void>;
+}
+
+/** Appends in transactions. The last one opened under an id is the only one that can. */
+export interface TransactionalWriter {
+  /**
+   * Appends all of the records, over topics and partitions, or none: consumers see them together. Calls keep their order.
+   * Resolves to the position of each once they are durable. A rejection means that none of them will be seen, but for
+   * `fenced` and an error that says the outcome is unknown: the log tells then.
+   */
+  write(records: readonly TopicRecord[]): Promise<Position[]>;
+  /** Ends after the calls that were made. The id stays free to be opened again. */
+  close(): Promise<void>;
+}
+
+export interface TopicOptions {
+  /** Default 1. */
+  readonly partitions?: number;
+  /**
+   * Lets records go that a later one with the same key supersedes; offsets stay as they are. A value of null stands
+   * for a key that is gone. Every record needs a key.
+   */
+  readonly compacted?: boolean;
 }
 
 /**
@@ -45,10 +90,12 @@ export interface Consumption {
  */
 export interface Transport {
   readonly name: string;
-  /** Creates a topic, and does nothing where it exists. */
-  createTopic(topic: string, options?: { readonly partitions?: number }): Promise<void>;
+  /** Creates a topic, and does nothing where it exists, whatever the options. */
+  createTopic(topic: string, options?: TopicOptions): Promise<void>;
   /** Appends records in order and resolves, when they are durable, to the position of each. */
   produce(topic: string, records: readonly NewRecord[]): Promise<Position[]>;
+  /** Opens a writer, and fences the one opened before under this id: its next write fails with `fenced`. */
+  writer(id: string): Promise<TransactionalWriter>;
   consume(options: ConsumeOptions): Promise<Consumption>;
   /** The offset that the next record of each partition will get, by partition. */
   endOffsets(topic: string): Promise<number[]>;

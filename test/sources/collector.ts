@@ -9,6 +9,8 @@ export interface Collector extends Consumption {
   /** Everything delivered so far, in the order of delivery. */
   readonly delivered: readonly Delivered[];
   readonly errors: readonly Error[];
+  /** What `onReached` was told last, by partition. */
+  readonly reached: ReadonlyMap<number, number>;
   /** Resolves to everything delivered once it is at least `count` records. */
   until(count: number): Promise<readonly Delivered[]>;
   /** The values delivered from a partition, as text. */
@@ -21,6 +23,7 @@ type Options = Partial<ConsumeOptions> & { readonly topic: string };
 export async function collect(context: TestContext, transport: Transport, options: Options): Promise<Collector> {
   const delivered: Delivered[] = [];
   const errors: Error[] = [];
+  const reached = new Map<number, number>();
   const consumption = await transport.consume({
     onError: (error) => errors.push(error),
     ...options,
@@ -28,12 +31,17 @@ export async function collect(context: TestContext, transport: Transport, option
       for (const record of records) delivered.push({ ...record, partition });
       return options.deliver?.(topic, partition, records);
     },
+    onReached(partition, nextOffset) {
+      reached.set(partition, nextOffset);
+      options.onReached?.(partition, nextOffset);
+    },
   });
   context.onTestFinished(() => consumption.stop());
   return {
     ...consumption,
     delivered,
     errors,
+    reached,
     async until(count) {
       await vi.waitFor(() => requireCount(delivered.length, count, errors), { timeout: 25_000, interval: 2 });
       return delivered;

@@ -321,6 +321,228 @@ export function describeTransport(
       },
     );
 
+    it('appends a transaction over topics and partitions, and keeps the order of its calls', async (context) => {
+      const { transport, topic } = await setUp(context, { partitions: 2 });
+      const other = `${topic}-other`;
+      await transport.createTopic(other);
+      const writer = await transport.writer(`writer-${randomUUID()}`);
+      const collectors = [await collect(context, transport, { topic }), await collect(context, transport, { topic: other })];
+      const calls = ['a', 'b', 'c'].map((text) =>
+        writer.write([
+          { topic, partition: 1, value: Buffer.from(text) },
+          { topic: other, value: Buffer.from(`${text}!`), key: 'k', headers: { h: 'x' } },
+          { topic, partition: 1, value: Buffer.from(`${text}2`) },
+        ]),
+      );
+      const positions = await Promise.all(calls);
+      await collectors[0]!.until(6);
+      await collectors[1]!.until(3);
+      expect(collectors[0]!.texts(1)).toEqual(['a', 'a2', 'b', 'b2', 'c', 'c2']);
+      expect(collectors[1]!.texts()).toEqual(['a!', 'b!', 'c!']);
+      expect(textOf(collectors[1]!.delivered[0]!.headers.h)).toBe('x');
+      expect(positions.flat().filter((position) => position.topic === topic)).toEqual(
+        collectors[0]!.delivered.map(({ partition, offset }) => ({ topic, partition, offset })),
+      );
+      expect(positions.map(([, position]) => position!.offset)).toEqual(collectors[1]!.delivered.map(({ offset }) => offset));
+      expect(await writer.write([])).toEqual([]);
+      await writer.close();
+      await writer.close();
+      await expect(writer.write([{ topic, value: null }])).rejects.toMatchObject({ key: 'transportFailed' });
+    });
+
+    it('appends nothing of a transaction that is refused, and then goes on', async (context) => {
+      const { transport, topic } = await setUp(context, { partitions: 2 });
+      const writer = await transport.writer(`writer-${randomUUID()}`);
+      const unknown = `unknown-${randomUUID()}`;
+      const good = { topic, value: Buffer.from('never') };
+      await expect(writer.write([good, { topic: unknown, value: null }])).rejects.toMatchObject({ key: 'unknownTopic' });
+      await expect(writer.write([good, { topic, partition: 2, value: null }])).rejects.toMatchObject({ key: 'invalidOption' });
+      await writer.write([{ topic, value: Buffer.from('a') }]);
+      const collector = await collect(context, transport, { topic });
+      await collector.until(1);
+      expect(collector.texts()).toEqual(['a']);
+    });
+
+    it('lets the writer go on that was opened last under an id', async (context) => {
+      const { transport, topic } = await setUp(context);
+      const id = `writer-${randomUUID()}`;
+      const text = (value: string) => [{ topic, value: Buffer.from(value) }];
+      const first = await transport.writer(id);
+      const other = await transport.writer(`${id}-other`);
+      await first.write(text('a'));
+      const second = await transport.writer(id);
+      const fenced = { key: 'fenced', disposition: 'stop', message: expect.stringContaining(`"${id}"`) };
+      await expect(first.write(text('never'))).rejects.toMatchObject(fenced);
+      await second.write(text('b'));
+      await expect(first.write(text('never'))).rejects.toMatchObject(fenced);
+      await second.write(text('c'));
+      await other.write(text('d'));
+      const collector = await collect(context, transport, { topic });
+      await collector.until(4);
+      expect(collector.texts()).toEqual(['a', 'b', 'c', 'd']);
+    });
+
+    itUnless('another instance', 'fences a writer of another instance', async (context) => {
+      const { transport, connect, topic } = await setUp(context);
+      const id = `writer-${randomUUID()}`;
+      const first = await transport.writer(id);
+      await first.write([{ topic, value: Buffer.from('a') }]);
+      const second = await connect().writer(id);
+      await expect(first.write([{ topic, value: Buffer.from('never') }])).rejects.toMatchObject({ key: 'fenced' });
+      await second.write([{ topic, value: Buffer.from('b') }]);
+    });
+
+    it('carries large transactions', async (context) => {
+      const { transport, topic } = await setUp(context, { partitions: 2 });
+      const writer = await transport.writer(`writer-${randomUUID()}`);
+      const sizes = [700_000, 700_000, 10, 5_000_000, 700_000];
+      const sent = sizes.map((size, i) => ({ topic, partition: i % 2, value: new Uint8Array(size).fill(i) }));
+      const positions = await writer.write(sent);
+      const collector = await collect(context, transport, { topic });
+      const received = await collector.until(sizes.length);
+      for (const [i, { partition, offset }] of positions.entries()) {
+        const found = received.find((record) => record.partition === partition && record.offset === offset);
+        expect(Buffer.compare(found!.value!, sent[i]!.value)).toBe(0);
+      }
+    });
+
+    it("keeps each key's newest record of a compacted topic", async (context) => {
+      const { transport, topic: base } = await setUp(context);
+      const topic = `${base}-compacted`;
+      await transport.createTopic(topic, { partitions: 2, compacted: true });
+      const writer = await transport.writer(`writer-${randomUUID()}`);
+      for (let i = 0; i < 200; i++) {
+        await transport.produce(topic, [{ key: `${i % 3}`, value: Buffer.from(`${i}`), partition: i % 2 }]);
+        if (i % 50 === 0) await writer.write([{ topic, key: 'w', value: Buffer.from(`w${i}`) }]);
+      }
+      await transport.produce(topic, [{ key: '0', value: null }]);
+      await expect(transport.produce(topic, records(['no key']))).rejects.toThrow();
+      const [end] = await transport.endOffsets(topic);
+      const collector = await collect(context, transport, { topic, from: new Map([[0, 0]]) });
+      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(end), { timeout: 20_000, interval: 5 });
+      const newest = new Map<string, string | null>();
+      let last = -1;
+      for (const { partition, offset, key, value } of collector.delivered) {
+        if (partition !== 0) continue;
+        expect(offset).toBeGreaterThan(last);
+        last = offset;
+        newest.set(textOf(key), value && textOf(value));
+      }
+      expect(newest).toEqual(
+        new Map([
+          ['1', '196'],
+          ['2', '194'],
+          ['w', 'w150'],
+          ['0', null],
+        ]),
+      );
+    });
+
+    it('tells where a partition was read to its end, after the deliveries', async (context) => {
+      const { transport, topic, produce } = await setUp(context, { partitions: 3 });
+      await produce('a', 'b');
+      await transport.produce(topic, records(['x'], 1));
+      const calls: string[] = [];
+      let gate = Promise.withResolvers<void>();
+      const collector = await collect(context, transport, {
+        topic,
+        from: new Map([[1, 1]]),
+        deliver: (_, partition, delivered) => {
+          calls.push(`deliver ${partition} ${delivered.at(-1)!.offset + 1}`);
+          return gate.promise;
+        },
+        onReached: (partition, next) => calls.push(`reached ${partition} ${next}`),
+      });
+      await vi.waitFor(
+        () =>
+          expect(collector.reached).toEqual(
+            new Map([
+              [1, 1],
+              [2, 0],
+            ]),
+          ),
+        { timeout: 20_000, interval: 5 },
+      );
+      await collector.until(2);
+      expect(calls.filter((call) => call.includes(' 0 '))).not.toContain('reached 0 2');
+      gate.resolve();
+      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(2), { timeout: 20_000, interval: 5 });
+      gate = Promise.withResolvers<void>();
+      gate.resolve();
+      await produce('c');
+      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(3), { timeout: 20_000, interval: 5 });
+      const own = calls.filter((call) => call.includes(' 0 '));
+      expect(own.indexOf('reached 0 2')).toBe(own.indexOf('deliver 0 2') + 1);
+      expect(own.slice(-2)).toEqual(['deliver 0 3', 'reached 0 3']);
+    });
+
+    it('tells the end to a consumer that begins there, and again after a seek', async (context) => {
+      const { transport, topic, produce } = await setUp(context);
+      await produce('a', 'b');
+      const group = `group-${randomUUID()}`;
+      const first = await collect(context, transport, { topic, group });
+      await first.until(2);
+      first.acknowledge({ topic, partition: 0, offset: 1 });
+      await first.stop();
+      for (const options of [{ from: 'end' as const }, { group }]) {
+        const reached: number[] = [];
+        const onReached = (_: number, next: number) => reached.push(next);
+        const collector = await collect(context, transport, { topic, ...options, onReached });
+        await vi.waitFor(() => expect(reached).toEqual([2]), { timeout: 20_000, interval: 5 });
+        await collector.seek(0, 1);
+        await vi.waitFor(() => expect(reached.at(-1)).toBe(2), { timeout: 20_000, interval: 5 });
+        await collector.until(1);
+        await vi.waitFor(() => expect(reached).toEqual([2, 2]), { timeout: 20_000, interval: 5 });
+        await collector.stop();
+      }
+    });
+
+    it('begins where its caller says once partitions were assigned', async (context) => {
+      const { transport, topic, produce } = await setUp(context, { partitions: 3 });
+      await produce('a', 'b', 'c');
+      await transport.produce(topic, [...records(['x', 'y'], 1), ...records(['p', 'q'], 2)]);
+      const gate = Promise.withResolvers<void>();
+      const asked: (readonly number[])[] = [];
+      const collector = await collect(context, transport, {
+        topic,
+        from: new Map([[2, 1]]),
+        group: `group-${randomUUID()}`,
+        async onAssigned(partitions) {
+          asked.push(partitions.toSorted());
+          await gate.promise;
+          return new Map([
+            [0, 2],
+            [1, 2],
+          ]);
+        },
+      });
+      await transport.produce(topic, records(['z'], 1));
+      await vi.waitFor(() => expect(asked).toEqual([[0, 1, 2]]), { timeout: 20_000, interval: 5 });
+      const witness = await collect(context, transport, { topic });
+      await witness.until(8);
+      expect(collector.delivered).toEqual([]);
+      gate.resolve();
+      await collector.until(3);
+      expect([collector.texts(0), collector.texts(1), collector.texts(2)]).toEqual([['c'], ['z'], ['q']]);
+      expect(asked).toHaveLength(1);
+    });
+
+    it('ends a consumption whose partitions cannot be begun', async (context) => {
+      const { transport, topic, produce } = await setUp(context);
+      await produce('a');
+      for (const [onAssigned, expected] of [
+        [() => Promise.reject(new Error('no state')), new Error('no state')],
+        [() => new Map([[0, 2]]), expect.objectContaining({ key: 'offsetOutOfRange' })],
+        [() => new Map([[7, 0]]), expect.objectContaining({ key: 'invalidOption' })],
+      ] as const) {
+        const onError = vi.fn();
+        const collector = await collect(context, transport, { topic, onAssigned, onError });
+        await vi.waitFor(() => expect(onError).toHaveBeenCalled(), { timeout: 20_000, interval: 5 });
+        expect(onError.mock.calls).toEqual([[expected]]);
+        expect(collector.delivered).toEqual([]);
+      }
+    });
+
     it('creates a topic once', async (context) => {
       const { transport, topic, produce } = await setUp(context, { partitions: 2 });
       await produce('a');

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Message, Producer } from 'kafkajs';
+import type { Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import type { NewRecord, Position } from '../transport.ts';
 import { isFinal, isTooLarge, isUnreachable, kafkaError } from './kafka-error.ts';
+import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
 
 export interface KafkaAppenderContext {
   readonly name: string;
@@ -21,18 +22,12 @@ interface Call {
   readonly reject: (error: unknown) => void;
 }
 
-interface Pending {
+interface Pending extends SizedMessage {
   readonly call: Call;
   readonly index: number;
-  readonly partition: number;
-  readonly bytes: number;
-  readonly message: Message;
 }
 
-// A topic's default max.message.bytes is 1,048,588, and it limits the batch of records that kafkajs makes of each send.
-const batchBytes = 900_000;
 const requestBytes = 8_000_000;
-const recordOverheadBytes = 40;
 const retryDelayMs = 200;
 
 /**
@@ -108,7 +103,7 @@ export function kafkaAppender(context: KafkaAppenderContext, topic: string) {
     append(records: readonly NewRecord[]): Promise<Position[]> {
       return new Promise((resolve, reject) => {
         const call: Call = { positions: new Array(records.length), left: records.length, failed: false, resolve, reject };
-        for (const [index, record] of records.entries()) queue.push(pendingOf(record, call, index));
+        for (const [index, record] of records.entries()) queue.push({ call, index, ...sizedMessage(record) });
         sending ??= sendAll();
       });
     },
@@ -129,21 +124,4 @@ function requestLength(queue: readonly Pending[]): number {
     bytesOf.set(partition, batch);
   }
   return queue.length;
-}
-
-function pendingOf({ key = null, value, headers, partition = 0 }: NewRecord, call: Call, index: number): Pending {
-  const message: Message = { key: bufferOf(key), value: bufferOf(value), partition, headers: {} };
-  let bytes = recordOverheadBytes + (key?.length ?? 0) + (value?.length ?? 0);
-  for (const name in headers) {
-    const header = headers[name]!;
-    message.headers![name] = typeof header === 'string' ? header : bufferOf(header)!;
-    bytes += name.length + header.length;
-  }
-  return { call, index, partition, bytes, message };
-}
-
-/** A view: kafkajs takes Buffers only. */
-function bufferOf(bytes: string | Uint8Array | null): Buffer | null {
-  if (bytes === null) return null;
-  return typeof bytes === 'string' ? Buffer.from(bytes) : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -3,6 +3,7 @@ import { isRxgradError, RxgradError } from '../../errors.ts';
 interface KafkaFailure {
   readonly name?: string;
   readonly type?: string;
+  readonly code?: number | string;
   readonly message?: string;
   readonly retriable?: boolean;
   readonly cause?: unknown;
@@ -10,6 +11,8 @@ interface KafkaFailure {
   readonly errors?: readonly unknown[];
 }
 
+// kafkajs 2.2.4 has no name for it.
+const producerFenced = 90;
 const unreachable = [
   'KafkaJSConnectionError',
   'KafkaJSConnectionClosedError',
@@ -34,6 +37,18 @@ export function isTooLarge(error: unknown): boolean {
 
 export function isUnknownTopic(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'UNKNOWN_TOPIC_OR_PARTITION');
+}
+
+/** Whether a broker gave one of these answers, by Kafka's names for them. */
+export function isAnswer(error: unknown, types: readonly string[]): boolean {
+  return failures(error).some(({ type = '' }) => types.includes(type));
+}
+
+/** Whether a transactional id has another owner. */
+export function isFenced(error: unknown): boolean {
+  return (
+    isAnswer(error, ['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED']) || failures(error).some(({ code }) => code === producerFenced)
+  );
 }
 
 /** Turns what kafkajs threw into one error that says what to do. */

@@ -1,11 +1,12 @@
 import kafkajs, { type Admin, type Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
-import type { Consumption, NewRecord, Transport } from '../transport.ts';
+import type { Consumption, NewRecord, TransactionalWriter, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
 import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
 import { consumeKafka } from './kafka-consumption.ts';
 import { isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { kafkaWriter } from './kafka-writer.ts';
 
 export interface KafkaTransportOptions extends KafkaConnectionOptions {
   /** How long brokers may be out of reach before a consumption or an append fails. Default 120000. */
@@ -18,6 +19,19 @@ export interface KafkaTransportOptions extends KafkaConnectionOptions {
 
 const mostPartitions = 10_000;
 const brokersDefault = -1;
+/**
+ * Kafka compacts closed segments only, once half of the log is superseded by its default: small segments that close soon
+ * keep a topic of a few keys short. Tombstones stay for a day, for consumers that were away.
+ */
+const compaction = {
+  'cleanup.policy': 'compact',
+  'segment.ms': String(10 * 60_000),
+  'segment.bytes': String(128 * 2 ** 20),
+  'min.cleanable.dirty.ratio': '0.1',
+  'min.compaction.lag.ms': '0',
+  'max.compaction.lag.ms': String(60 * 60_000),
+  'delete.retention.ms': String(24 * 60 * 60_000),
+};
 
 /**
  * Makes a transport over Apache Kafka (or what speaks its protocol), through kafkajs. Connects when first used. Records are
@@ -34,6 +48,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const name = `Kafka ${options.brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
+  const writers = new Set<TransactionalWriter>();
   const consumptions = new Set<Consumption>();
   const kafka = kafkaClient(options);
   const admin = lasting(() => kafka.admin());
@@ -92,16 +107,24 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return appender;
   }
 
+  async function requireRecords(topic: string, records: readonly NewRecord[]): Promise<void> {
+    const partitions = await partitionCount(topic);
+    if (partitions === 0) throw new RxgradError('unknownTopic', { transport: name, topic });
+    requirePartitions(topic, partitions, records);
+    requireSizes(topic, records, maxRecordBytes);
+  }
+
   return {
     name,
-    async createTopic(topic, { partitions } = {}) {
-      const numPartitions = partitions === undefined ? 1 : requirePartitionCount(partitions, mostPartitions);
-      const configEntries = [{ name: 'max.message.bytes', value: String(maxRecordBytes) }];
+    async createTopic(topic, { partitions = 1, compacted = false } = {}) {
+      const numPartitions = requirePartitionCount(partitions, mostPartitions);
+      const configEntries = Object.entries({ 'max.message.bytes': String(maxRecordBytes), ...(compacted ? compaction : {}) }).map(
+        ([configName, value]) => ({ name: configName, value }),
+      );
       await ask((asked) => asked.createTopics({ topics: [{ topic, numPartitions, replicationFactor, configEntries }] }));
     },
     async produce(topic, records) {
-      requirePartitions(topic, await partitionCount(topic), records);
-      requireSizes(topic, records, maxRecordBytes);
+      await requireRecords(topic, records);
       if (records.length === 0) return [];
       return appenderOf(topic)
         .append(records)
@@ -109,6 +132,12 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
           if (isUnknownTopic(error)) partitionCounts.delete(topic);
           throw error;
         });
+    },
+    async writer(id) {
+      if (closed) throw closedTransport(name);
+      const writer = await kafkaWriter({ name, connection: options, reconnectForMs, mostBytes, requireRecords }, id);
+      writers.add(writer);
+      return { ...writer, close: () => writer.close().finally(() => writers.delete(writer)) };
     },
     async consume(consumeOptions) {
       const consumption = await consumeKafka({ name, connection: options, reconnectForMs, bounds }, consumeOptions);
@@ -124,6 +153,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     async close() {
       await Promise.all([...consumptions].map((consumption) => consumption.stop()));
       closed = true;
+      await Promise.all([...writers].map((writer) => writer.close()));
       await Promise.all([...appenders.values()].map((appender) => appender.idle()));
       await Promise.all([admin.drop(), producer.drop()]);
     },
