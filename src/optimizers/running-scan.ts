@@ -171,8 +171,22 @@ export class RunningScan implements KeptScan {
     this.#rejectionsInARow = 0;
     if (this.#options.tickOn === 'step') this.#rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
-    this.#out.next(update);
-    acknowledge(batch);
+    const held = update.emitTo(this.#out);
+    if (held) this.#hold(batch, held);
+    else acknowledge(batch);
+  }
+
+  /** Waits for what a sink asked to wait for. */
+  #hold(batch: GradientBatch, until: Promise<unknown>): void {
+    this.#waiting = true;
+    const goOn = (): void => {
+      if (this.#out.closed) return;
+      this.#waiting = false;
+      this.#draining = true;
+      acknowledge(batch);
+      this.#drain();
+    };
+    until.then(goOn).catch((error: unknown) => this.fail(error));
   }
 
   /** Does a step that has to wait. Events that come in the meantime stand in line. */

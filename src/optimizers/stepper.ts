@@ -178,7 +178,7 @@ export class Stepper {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
       this.#average.commit(base + 1, this.#work);
     }
-    this.#writer.commit(base + 1, (differences) => this.#work.noteWritten(differences, plan.runs));
+    this.#writer.commit(base + 1, (written) => this.#work.noteWritten(written, plan.runs));
     this.#steps += 1;
 
     return new WeightsUpdate(this.#params, this.#average?.params ?? null, {
