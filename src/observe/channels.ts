@@ -76,6 +76,23 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** How far a source has read a partition. About once a second; once more, without lag, when the partition moved to another member. */
+export interface ProgressObserved {
+  readonly kind: 'progress';
+  readonly at: string;
+  readonly topic: string;
+  readonly partition: number;
+  /** Everything before this offset was handed out. */
+  readonly position: number;
+  /** The offset that the next record will get. */
+  readonly end: number;
+  /** Offsets from position to end. */
+  readonly lag: number;
+  /** Events handed out and not acknowledged. */
+  readonly inFlight: number;
+  readonly inFlightBytes: number;
+}
+
 export type Observation =
   | StageObserved
   | BatchObserved
@@ -83,7 +100,8 @@ export type Observation =
   | RejectionObserved
   | EpochObserved
   | SwapObserved
-  | PredictionObserved;
+  | PredictionObserved
+  | ProgressObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
 export const channels = {
@@ -93,4 +111,5 @@ export const channels = {
   epoch: channel('rxgrad:optimizers:epoch') as Channel<unknown, EpochObserved>,
   swap: channel('rxgrad:sinks:swap') as Channel<unknown, SwapObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
+  progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -23,6 +23,10 @@ export interface Figures {
   readonly predictions: number;
   /** What the last prediction took to compute. */
   readonly predictionMs: number | null;
+  /** Offsets that sources have yet to read, over all partitions. */
+  readonly lag: number | null;
+  /** The same of each partition, by `topic/partition`. */
+  readonly lags: Readonly<Record<string, number>>;
 }
 
 /** Nothing seen yet. */
@@ -39,6 +43,8 @@ export const noFigures: Figures = {
   swapMs: null,
   predictions: 0,
   predictionMs: null,
+  lag: null,
+  lags: {},
 };
 
 /** Adds an observation to the figures. */
@@ -78,5 +84,9 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
         version: observation.version,
         predictionMs: observation.durationMs,
       };
+    case 'progress': {
+      const lags = { ...figures.lags, [`${observation.topic}/${observation.partition}`]: observation.lag };
+      return { ...figures, lags, lag: Object.values(lags).reduce((sum, lag) => sum + lag, 0) };
+    }
   }
 }

@@ -1,9 +1,11 @@
 import { Observable } from 'rxjs';
 import * as v from 'valibot';
 import type { OnceState, Position, TrainingEvent } from '../events.ts';
-import { count, parseOptions } from '../options.ts';
+import { count, finite, parseOptions } from '../options.ts';
 import { EventDecoder } from './codec.ts';
+import { Ending, type Until } from './ending.ts';
 import { InFlight } from './in-flight.ts';
+import { progress } from './progress.ts';
 import type { ConsumeOptions, Consumption, LogRecord, Transport } from './transport.ts';
 
 export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'from' | 'group'> {
@@ -11,8 +13,12 @@ export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'fr
   readonly maxInFlight?: number;
   /** Bytes of such events, at most; a single larger event still goes through, alone. Default 64 MiB. */
   readonly maxBytes?: number;
-  /** Completes behind the last record that the topic held when it was subscribed to; not with `group`. Default: never completes. */
-  readonly until?: 'end';
+  /**
+   * Completes there: behind what the topic held when it was subscribed to, once every partition named was read up to
+   * (exclusive) its offset, with nothing of the others, or before the first record of each partition that is younger than a
+   * time (and at the present end at the latest). Not with `group`. Default: never completes.
+   */
+  readonly until?: Until;
   /** What was counted before, where the stream goes on from a checkpoint: see `recover`. */
   readonly seen?: OnceState | undefined;
   /** Leaves events out before anybody sees them, and acknowledges them. */
@@ -27,7 +33,13 @@ const schema = v.pipe(
     group: v.optional(name),
     maxInFlight: v.optional(count, 1000),
     maxBytes: v.optional(count, 64 << 20),
-    until: v.optional(v.literal('end')),
+    until: v.optional(
+      v.union([
+        v.literal('end'),
+        v.strictObject({ offsets: v.map(v.number(), v.pipe(v.number(), v.safeInteger(), v.minValue(0))) }),
+        v.strictObject({ timeMs: finite }),
+      ]),
+    ),
     seen: v.optional(v.custom<OnceState>((value) => typeof value === 'object' && value !== null, 'what `recover` gave')),
     where: v.optional(v.function()),
   }),
@@ -49,7 +61,8 @@ export function fromTransport(transport: Transport, options: FromTransportOption
     let consumption: Consumption | null = null;
     const inFlight = new InFlight(parsed.maxInFlight, parsed.maxBytes, (position) => consumption?.acknowledge(position));
     const source = { done: (position: Position) => inFlight.done(position), seen: parsed.seen };
-    let ends: number[] | null = null;
+    const reading = progress(transport, parsed.topic, inFlight);
+    let ending: Ending | null = null;
 
     const hand = (topic: string, partition: number, record: LogRecord): void => {
       const position = { topic, partition, offset: record.offset };
@@ -63,31 +76,45 @@ export function fromTransport(transport: Transport, options: FromTransportOption
     };
 
     const deliver = (topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> => {
-      for (let i = 0; i < records.length; i++) {
+      let read = 0;
+      for (; read < records.length; read++) {
         if (out.closed) return;
-        if (ends && records[i]!.offset >= ends[partition]!) break;
-        if (!inFlight.hasRoom(bytesOf(records[i]!)))
-          return inFlight.whenRoom().then(() => deliver(topic, partition, records.slice(i)));
-        hand(topic, partition, records[i]!);
+        const record = records[read]!;
+        if (ending?.isBehind(partition, record)) break;
+        if (!inFlight.hasRoom(bytesOf(record))) {
+          if (read > 0) reading.at(partition, records[read - 1]!.offset + 1);
+          const rest = records.slice(read);
+          return inFlight.whenRoom().then(() => deliver(topic, partition, rest));
+        }
+        hand(topic, partition, record);
       }
-      if (ends) completeAtEnd(partition, records.at(-1)?.offset);
+      if (read > 0) reach(partition, records[read - 1]!.offset + 1);
+      else completeAtEnd();
     };
 
-    const completeAtEnd = (partition: number, offset: number | undefined): void => {
-      if (offset !== undefined && offset + 1 >= ends![partition]!) ends![partition] = 0;
-      if (ends!.every((end) => end === 0)) out.complete();
+    const reach = (partition: number, nextOffset: number): void => {
+      reading.at(partition, nextOffset);
+      ending?.reach(partition, nextOffset);
+      completeAtEnd();
+    };
+
+    const completeAtEnd = (): void => {
+      if (ending?.isReached) out.complete();
     };
 
     const start = async (): Promise<void> => {
-      if (parsed.until) ends = await remaining(transport, options);
-      if (ends?.every((end) => end === 0)) return out.complete();
+      const { topic, group } = options;
+      if (options.until) ending = await Ending.of(transport, topic, options.from, options.until);
+      const from = ending ? ending.from : options.from;
+      completeAtEnd();
       if (out.closed) return;
-      const { topic, from, group } = options;
       consumption = await transport.consume({
         topic,
         ...(from === undefined ? {} : { from }),
         ...(group === undefined ? {} : { group }),
         deliver,
+        onReached: reach,
+        onRevoked: reading.leave,
         onError: (error) => out.error(error),
       });
       if (out.closed) await consumption.stop();
@@ -96,6 +123,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
     start().catch((error: unknown) => out.error(error));
     return () => {
       inFlight.close();
+      reading.stop();
       consumption?.stop().catch(() => {});
     };
   });
@@ -103,14 +131,4 @@ export function fromTransport(transport: Transport, options: FromTransportOption
 
 function bytesOf(record: LogRecord): number {
   return record.value?.byteLength ?? 0;
-}
-
-/** The end of each partition, 0 where there is nothing to be read before it. */
-async function remaining(transport: Transport, { topic, from }: FromTransportOptions): Promise<number[]> {
-  const [starts, ends] = await Promise.all([transport.startOffsets(topic), transport.endOffsets(topic)]);
-  if (from === 'end') return ends.map(() => 0);
-  return ends.map((end, partition) => {
-    const asked = from instanceof Map ? (from.get(partition) ?? 0) : 0;
-    return end > Math.max(starts[partition] ?? 0, asked) ? end : 0;
-  });
 }

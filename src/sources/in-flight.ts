@@ -32,6 +32,14 @@ export class InFlight {
     return this.#events === 0 || (this.#events < this.#maxEvents && this.#bytes + bytes <= this.#maxBytes);
   }
 
+  /** What is in flight of one partition. */
+  of(partition: number): { readonly inFlight: number; readonly inFlightBytes: number } {
+    const { queue, head } = this.#partitions.get(partition) ?? { queue: [], head: 0 };
+    let inFlightBytes = 0;
+    for (let i = head; i < queue.length; i++) inFlightBytes += queue[i]!.bytes;
+    return { inFlight: queue.length - head, inFlightBytes };
+  }
+
   add({ partition, offset }: Position, bytes: number): void {
     let outstanding = this.#partitions.get(partition);
     if (!outstanding) {

@@ -12,8 +12,23 @@ export interface DeliveryLane {
   push(records: readonly LogRecord[], nextOffset: number): void;
   /** Drops what was fetched and goes on at `offset` (by default, at what is to be delivered next). */
   restart(offset?: number): void;
+  /** Delivers nothing more, for good. */
+  close(): void;
+  /** Goes on after `mayDeliver` said no. */
+  resume(): void;
+  /** Notes that nothing below `nextOffset` is to be delivered beside what was pushed. */
+  pass(nextOffset: number): void;
+  /** Notes that the log ends at `end`, or did so a moment ago. */
+  endAt(end: number): void;
+  /** Whether nothing waits or is being delivered, and the consumer was not told so. */
+  awaitsEnd(): boolean;
   /** Resolves when no call of `deliver` is running. */
   idle(): Promise<void>;
+}
+
+export interface LaneContext {
+  readonly mayDeliver: () => boolean;
+  readonly onFailure: (error: unknown) => void;
 }
 
 const mostWaiting = 2;
@@ -22,11 +37,15 @@ export function deliveryLane(
   options: ConsumeOptions,
   partition: number,
   first: number | null,
-  onFailure: (error: unknown) => void,
+  { mayDeliver, onFailure }: LaneContext,
 ): DeliveryLane {
   let waiting: (readonly LogRecord[])[] = [];
   let next = first;
   let fetched = first;
+  let passed = first;
+  let end: number | null = null;
+  let reached: number | null = null;
+  let closed = false;
   let running: Promise<void> | null = null;
   let wakers: (() => void)[] = [];
 
@@ -38,15 +57,37 @@ export function deliveryLane(
 
   async function drain(): Promise<void> {
     try {
-      for (let records = waiting.shift(); records; records = waiting.shift()) {
+      while (waiting.length > 0 && mayDeliver()) {
+        const records = waiting.shift()!;
         next = records.at(-1)!.offset + 1;
         wake();
         await options.deliver(options.topic, partition, records);
       }
     } catch (error) {
+      closed = true;
       onFailure(error);
     } finally {
       running = null;
+      tell();
+    }
+  }
+
+  function start(): void {
+    if (waiting.length > 0 && !closed) running ??= drain();
+    tell();
+  }
+
+  function isSettled(): boolean {
+    return !closed && !running && waiting.length === 0;
+  }
+
+  function tell(): void {
+    if (!options.onReached || !isSettled() || passed === null || end === null || passed < end || passed === reached) return;
+    reached = passed;
+    try {
+      options.onReached(partition, passed);
+    } catch (error) {
+      onFailure(error);
     }
   }
 
@@ -59,17 +100,35 @@ export function deliveryLane(
         wakers.push(resolve);
       }),
     push(records, nextOffset) {
+      if (closed) return;
       fetched = nextOffset;
-      if (records.length === 0) return;
-      waiting.push(records);
-      running ??= drain();
+      passed = nextOffset;
+      if (records.length > 0) waiting.push(records);
+      start();
     },
     restart(offset) {
       waiting = [];
       if (offset !== undefined) next = offset;
       fetched = next;
+      passed = next;
+      reached = null;
       wake();
     },
+    close() {
+      closed = true;
+      waiting = [];
+      wake();
+    },
+    resume: start,
+    pass(nextOffset) {
+      passed = Math.max(nextOffset, passed ?? 0);
+      tell();
+    },
+    endAt(known) {
+      end = known;
+      tell();
+    },
+    awaitsEnd: () => isSettled() && (passed === null || passed !== reached),
     async idle() {
       await running;
     },

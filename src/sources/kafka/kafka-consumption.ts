@@ -4,9 +4,12 @@ import type { Consumer, EachBatchPayload } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { type PartitionBounds, requireOffset, requirePartition, startingOffsets } from '../topic-bounds.ts';
 import type { ConsumeOptions, Consumption } from '../transport.ts';
+import { assignmentCalls } from './assignment-calls.ts';
 import { type DeliveryLane, deliveryLane } from './delivery-lane.ts';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import type { KafkaConnectionOptions } from './kafka-client.ts';
 import { isFinal, kafkaError } from './kafka-error.ts';
+import { kafkaMember, session } from './kafka-member.ts';
+import { knownEnd } from './known-end.ts';
 import { logRecords } from './log-records.ts';
 
 export interface KafkaConsumptionContext {
@@ -15,16 +18,12 @@ export interface KafkaConsumptionContext {
   /** How long brokers may be out of reach before the consumption gives up. */
   readonly reconnectForMs: number;
   readonly bounds: (topic: string) => Promise<PartitionBounds[]>;
+  /** The next offset by partition that a group has acknowledged. */
+  readonly acknowledged: (groupId: string, topic: string) => Promise<ReadonlyMap<number, number>>;
 }
 
-const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, minBytes: 1 };
-// Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
-const maxWaitTimeInMs = 100;
-const session = { sessionTimeout: 15_000, rebalanceTimeout: 15_000, heartbeatInterval: 2000 };
-const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartOnFailure: async () => false };
 // Outlasts a quick restart of a broker within one membership: a new one has to wait until the old one's session ends.
 const mostRetries = 15;
-const partitionsAtOnce = 32;
 const commitIntervalMs = 3000;
 const lastCommitTimeoutMs = 5000;
 const leaveTimeoutMs = 5000;
@@ -40,6 +39,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   const groupId = group ?? `rxgrad-${randomUUID()}`;
   const unwritten = new Map<number, number>();
   const joined = Promise.withResolvers<void>();
+  // The partitions of which this consumption's user has yet to say where they begin, and what ends of those that moved away.
+  const pending = new Set<number>();
+  const ending = new Map<number, Promise<void>>();
+  const firstAssignment = new Set<number>();
   let assigned: readonly number[] = [];
   let consumer: Consumer | null = null;
   let joinedOnce = false;
@@ -47,6 +50,9 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   let stopping: Promise<void> | null = null;
   let writing: Promise<void> | null = null;
   let lastContactMs = Date.now();
+  let lastMemberMs = Date.now();
+  let joining = false;
+  const sought = new Set<number>();
 
   const committing = setInterval(() => {
     writing ??= write().finally(() => {
@@ -54,52 +60,79 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
     });
   }, commitIntervalMs).unref();
 
+  const calls = assignmentCalls(options, {
+    bounds: () => context.bounds(topic),
+    isCurrent: (partition, lane) => !stopped && lanes.get(partition) === lane,
+    begin: (partition, lane, offset) => void begin(partition, lane, offset),
+    onFailure: fail,
+  });
+  const ends = knownEnd({
+    bounds: () => context.bounds(topic),
+    acknowledged: () => context.acknowledged(groupId, topic),
+    lanes: () =>
+      new Map(assigned.filter((partition) => !pending.has(partition)).map((partition) => [partition, laneOf(partition)])),
+  });
+
+  /** Whether this member can be sure enough that its partitions are its own, where its user keeps their state. */
+  function mayDeliver(partition: number): boolean {
+    if (!options.onAssigned) return true;
+    return !joining && !pending.has(partition) && Date.now() - lastMemberMs < session.sessionTimeout;
+  }
+
   function laneOf(partition: number): DeliveryLane {
     let lane = lanes.get(partition);
     if (!lane) {
-      lane = deliveryLane(options, partition, starts?.[partition] ?? null, fail);
+      const first = starts?.[partition] ?? null;
+      lane = deliveryLane(options, partition, first, { mayDeliver: () => mayDeliver(partition), onFailure: fail });
       lanes.set(partition, lane);
     }
     return lane;
   }
 
+  function resume(): void {
+    lastMemberMs = Date.now();
+    for (const lane of lanes.values()) lane.resume();
+  }
+
   async function connect(): Promise<void> {
-    const kafka = kafkaClient(context.connection, {
-      retries: Math.min(mostRetries, Math.ceil(context.reconnectForMs / 1000)),
-      onLog({ log }) {
-        // kafkajs reads on at the first record it finds, and says so nowhere but in its log (2.2.4, ConsumerGroup).
-        if (log.message.startsWith('Offset out of range')) void checkPosition(Number(log.partition));
+    const retries = Math.min(mostRetries, Math.ceil(context.reconnectForMs / 1000));
+    const member = kafkaMember(
+      { connection: context.connection, groupId, topic, retries },
+      {
+        take: (payload) => take(member.consumer, payload),
+        fetchStarts: () => sought.clear(),
+        fetched() {
+          lastContactMs = Date.now();
+          if (options.onReached) ends.look();
+        },
+        heartbeat() {
+          lastContactMs = Date.now();
+          resume();
+        },
+        joining() {
+          joining = true;
+        },
+        joined(partitions, lost) {
+          lastContactMs = Date.now();
+          joining = false;
+          join(member.consumer, partitions, lost);
+          resume();
+        },
+        passed(partition, nextOffset, end) {
+          const lane = lanes.get(partition);
+          // What a seek has left behind says nothing of where it went.
+          if (!lane || stopped || sought.has(partition) || pending.has(partition)) return;
+          lane.pass(nextOffset);
+          lane.endAt(end);
+        },
+        outOfRange: (partition) => void checkPosition(partition),
+        crashed(error) {
+          if (consumer === member.consumer) void reconnect(error);
+        },
       },
-    });
-    const connecting = kafka.consumer({
-      groupId,
-      ...fetchBytes,
-      maxWaitTimeInMs,
-      ...session,
-      retry,
-      allowAutoTopicCreation: false,
-    });
-    consumer = connecting;
-    const contact = (): void => {
-      lastContactMs = Date.now();
-    };
-    connecting.on(connecting.events.FETCH, contact);
-    connecting.on(connecting.events.HEARTBEAT, contact);
-    connecting.on(connecting.events.GROUP_JOIN, ({ payload }) => {
-      contact();
-      join(connecting, payload.memberAssignment[topic] ?? []);
-    });
-    connecting.on(connecting.events.CRASH, ({ payload }) => {
-      if (consumer === connecting) void reconnect(payload.error);
-    });
-    await connecting.connect();
-    await connecting.subscribe({ topic, fromBeginning: true });
-    await connecting.run({
-      autoCommit: false,
-      eachBatchAutoResolve: false,
-      partitionsConsumedConcurrently: partitionsAtOnce,
-      eachBatch: (payload) => take(connecting, payload),
-    });
+    );
+    consumer = member.consumer;
+    await member.run();
   }
 
   async function reconnect(error: unknown): Promise<void> {
@@ -115,37 +148,81 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   }
 
   /** After every rebalance kafkajs starts at the committed offsets: moves it to where this consumption is. */
-  function join(joining: Consumer, partitions: readonly number[]): void {
-    const kept = new Set(assigned);
+  function join(member: Consumer, partitions: readonly number[], lost: boolean): void {
+    // Where its user keeps the state of partitions, another member may have gone on with it.
+    const kept = new Set(lost && options.onAssigned ? [] : assigned.filter((partition) => partitions.includes(partition)));
+    const gone = assigned.filter((partition) => !kept.has(partition));
+    const gained = partitions.filter((partition) => !kept.has(partition));
+    for (const partition of gone) leavePartition(partition);
+    assigned = partitions;
     for (const partition of partitions) {
+      if (pending.has(partition)) continue;
       const lane = laneOf(partition);
+      if (options.onAssigned && !kept.has(partition)) {
+        pending.add(partition);
+        member.pause([{ topic, partitions: [partition] }]);
+        continue;
+      }
       // A partition that comes from another member goes on where that one got to, but never below what was delivered here.
       const offset = kept.has(partition) || !joinedOnce ? lane.fetched() : null;
-      if (offset !== null) joining.seek({ topic, partition, offset: String(offset) });
+      if (offset !== null) member.seek({ topic, partition, offset: String(offset) });
     }
-    for (const partition of assigned) {
-      if (partitions.includes(partition)) continue;
-      laneOf(partition).restart();
-      unwritten.delete(partition);
-    }
-    assigned = partitions;
+    if (!joinedOnce) for (const partition of partitions) firstAssignment.add(partition);
+    else for (const partition of gained) firstAssignment.delete(partition);
+    if (gone.length > 0) calls.revoked(gone);
+    if (gained.length > 0) calls.assigned(new Map(gained.map((partition) => [partition, laneOf(partition)])));
     joinedOnce = true;
+    ends.hurry();
     joined.resolve();
+  }
+
+  function leavePartition(partition: number): void {
+    const lane = laneOf(partition);
+    unwritten.delete(partition);
+    pending.delete(partition);
+    if (!options.onAssigned) {
+      lane.restart();
+      return;
+    }
+    lane.close();
+    lanes.delete(partition);
+    ending.set(
+      partition,
+      Promise.all([ending.get(partition), lane.idle()]).then(() => undefined),
+    );
+  }
+
+  /** Lets a partition begin that waited for its user. */
+  async function begin(partition: number, lane: DeliveryLane, asked: number | undefined): Promise<void> {
+    if (!pending.has(partition)) return;
+    await ending.get(partition);
+    if (stopped || lanes.get(partition) !== lane) return;
+    ending.delete(partition);
+    if (asked !== undefined) lane.restart(asked);
+    const offset = asked ?? (firstAssignment.has(partition) ? lane.fetched() : null);
+    pending.delete(partition);
+    attempt(() => {
+      if (offset !== null) consumer?.seek({ topic, partition, offset: String(offset) });
+      consumer?.resume([{ topic, partitions: [partition] }]);
+    });
+    ends.hurry();
   }
 
   async function take(taking: Consumer, { batch, resolveOffset, heartbeat, isStale, pause }: EachBatchPayload): Promise<void> {
     if (stopped || taking !== consumer || isStale()) return;
-    const lane = laneOf(batch.partition);
+    const lane = lanes.get(batch.partition);
+    if (!lane || pending.has(batch.partition)) return;
     resolveOffset(batch.messages.at(-1)!.offset);
     lane.push(logRecords(batch.messages, lane.fetched() ?? 0), Number(batch.lastOffset()) + 1);
+    lane.endAt(Number(batch.highWatermark));
     const fullSinceMs = Date.now();
     while (lane.isFull() && !stopped) {
       await Promise.race([lane.room(), delay(Math.min(pauseAfterMs, session.heartbeatInterval))]);
       await heartbeat();
       // kafkajs fetches again only when every partition of this fetch is done: a slow one must not hold up the others.
       if (assigned.length > 1 && lane.isFull() && Date.now() - fullSinceMs >= pauseAfterMs) {
-        const resume = pause();
-        void lane.room().then(() => !stopped && taking === consumer && resume());
+        const goOn = pause();
+        void lane.room().then(() => !stopped && taking === consumer && lanes.get(batch.partition) === lane && goOn());
         return;
       }
     }
@@ -176,7 +253,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   function end(): void {
     stopped = true;
     clearInterval(committing);
-    for (const lane of lanes.values()) lane.restart();
+    for (const lane of lanes.values()) lane.close();
   }
 
   async function leave(): Promise<void> {
@@ -208,6 +285,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       requirePartition(topic, held.length, partition);
       requireOffset(topic, partition, held[partition]!, offset);
       laneOf(partition).restart(offset);
+      sought.add(partition);
       // Between two memberships there is nothing to tell: joining seeks to what the lane says.
       if (assigned.includes(partition)) attempt(() => consumer?.seek({ topic, partition, offset: String(offset) }));
     },
@@ -216,7 +294,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         end();
         // What is fetched from now on is dropped, so nothing should be.
         attempt(() => consumer?.pause([{ topic }]));
-        await Promise.all([...lanes.values()].map((lane) => lane.idle()));
+        await Promise.all([calls.idle(), ...ending.values(), ...[...lanes.values()].map((lane) => lane.idle())]);
         await writing;
         await Promise.race([write(), delay(lastCommitTimeoutMs, undefined, { ref: false })]);
         await leave();

@@ -92,6 +92,12 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
   }
 
+  async function acknowledged(groupId: string, topic: string): Promise<ReadonlyMap<number, number>> {
+    const [found] = await ask((asked) => asked.fetchOffsets({ groupId, topics: [topic] }), topic);
+    const known = (found?.partitions ?? []).map(({ partition, offset }) => [partition, Number(offset)] as const);
+    return new Map(known.filter(([, next]) => next >= 0));
+  }
+
   async function mostBytes(topic: string): Promise<number | string> {
     const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['max.message.bytes'] }];
     const found = await ask((asked) => asked.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
@@ -140,7 +146,8 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       return { ...writer, close: () => writer.close().finally(() => writers.delete(writer)) };
     },
     async consume(consumeOptions) {
-      const consumption = await consumeKafka({ name, connection: options, reconnectForMs, bounds }, consumeOptions);
+      const context = { name, connection: options, reconnectForMs, bounds, acknowledged };
+      const consumption = await consumeKafka(context, consumeOptions);
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
     },

@@ -1,0 +1,102 @@
+import kafkajs, { type Consumer, type EachBatchPayload, type PartitionAssigner } from 'kafkajs';
+import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+
+export interface MemberOptions {
+  readonly connection: KafkaConnectionOptions;
+  readonly groupId: string;
+  readonly topic: string;
+  /** Attempts to reach a broker within one membership. */
+  readonly retries: number;
+}
+
+/** What becomes of a member of a group. */
+export interface MemberEvents {
+  take(payload: EachBatchPayload): Promise<void>;
+  fetchStarts(): void;
+  fetched(): void;
+  /** The group knows this member. */
+  heartbeat(): void;
+  /** The assignment ends: others may get its partitions before this member hears of it. */
+  joining(): void;
+  /** `lost`: an assignment may have come and gone that this member did not see. */
+  joined(partitions: readonly number[], lost: boolean): void;
+  /** What was fetched holds nothing to be delivered: marks, aborted records, or compacted ones. */
+  passed(partition: number, nextOffset: number, end: number): void;
+  /** The next record to be fetched is gone, and kafkajs goes on at the first that is there. */
+  outOfRange(partition: number): void;
+  crashed(error: unknown): void;
+}
+
+const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, minBytes: 1 };
+// Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
+const maxWaitTimeInMs = 100;
+export const session = { sessionTimeout: 15_000, rebalanceTimeout: 15_000, heartbeatInterval: 2000 };
+const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartOnFailure: async () => false };
+const partitionsAtOnce = 32;
+
+/** Makes one membership of a group: a kafkajs consumer that is not connected yet, and what starts it. */
+export function kafkaMember({ connection, groupId, topic, retries }: MemberOptions, events: MemberEvents) {
+  let memberId: string | null = null;
+  let joins = 0;
+
+  const kafka = kafkaClient(connection, {
+    retries,
+    onLog({ log }) {
+      // kafkajs says so nowhere but in its log (2.2.4, ConsumerGroup).
+      if (log.message.startsWith('Offset out of range')) events.outOfRange(Number(log.partition));
+    },
+  });
+
+  /** kafkajs tells of a join that succeeded only; it asks its assigner at each attempt. */
+  const assigner: PartitionAssigner = (config) => {
+    const roundRobin = kafkajs.PartitionAssigners.roundRobin(config);
+    return {
+      ...roundRobin,
+      protocol(subscription) {
+        joins += 1;
+        events.joining();
+        return roundRobin.protocol(subscription);
+      },
+    };
+  };
+
+  const consumer = kafka.consumer({
+    groupId,
+    ...fetchBytes,
+    maxWaitTimeInMs,
+    ...session,
+    retry,
+    allowAutoTopicCreation: false,
+    partitionAssigners: [assigner],
+  });
+  const on = consumer.on.bind(consumer) as Consumer['on'];
+  on(consumer.events.FETCH_START, () => events.fetchStarts());
+  on(consumer.events.FETCH, () => events.fetched());
+  on(consumer.events.HEARTBEAT, () => events.heartbeat());
+  on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    // A group forgets a member that it has not heard of, and names it anew; and one that joined twice missed an assignment.
+    const lost = payload.memberId !== memberId || joins > 1;
+    memberId = payload.memberId;
+    joins = 0;
+    events.joined(payload.memberAssignment[topic] ?? [], lost);
+  });
+  on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+    if (payload.batchSize > 0) return;
+    events.passed(payload.partition, Number(payload.lastOffset) + 1, Number(payload.highWatermark));
+  });
+  on(consumer.events.CRASH, ({ payload }) => events.crashed(payload.error));
+
+  return {
+    consumer,
+    async run(): Promise<void> {
+      await consumer.connect();
+      await consumer.subscribe({ topic, fromBeginning: true });
+      await consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        partitionsConsumedConcurrently: partitionsAtOnce,
+        eachBatch: (payload) => events.take(payload),
+      });
+    },
+  };
+}
