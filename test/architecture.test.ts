@@ -69,7 +69,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'observe',
   ],
   sources: ['record', 'events', 'pending', 'payload', 'options', 'errors', 'observe'],
-  sinks: ['optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
+  weights: ['sources', 'optimizers', 'params', 'kernels', 'payload', 'events', 'options', 'errors', 'observe'],
+  sinks: ['weights', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
   inference: ['params', 'options', 'errors', 'observe'],
   autodiff: ['inference', 'params', 'events', 'options', 'errors'],
 };

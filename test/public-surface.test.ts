@@ -54,6 +54,7 @@ it('exports these names and no others', () => {
     'optimizer',
     'piecewiseConstantSchedule',
     'polynomialLR',
+    'publishWeights',
     'radam',
     'reduceLROnPlateau',
     'rmsprop',
@@ -67,6 +68,7 @@ it('exports these names and no others', () => {
     'tapMetrics',
     'warmupCosineSchedule',
     'warmupScheduler',
+    'weightsFrom',
     'yogi',
   ]);
 });
