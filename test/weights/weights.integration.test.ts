@@ -33,9 +33,20 @@ describe.skipIf(!found)('weights on Kafka', () => {
 
   /** What a replica in a process of its own prints. */
   function replica(context: TestContext, topic: string, model: string, ...args: string[]) {
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'replica-process.ts'), found!, topic, model, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      process.execPath,
+      [
+        '--disable-warning=TimeoutNegativeWarning',
+        join(import.meta.dirname, 'replica-process.ts'),
+        found!,
+        topic,
+        model,
+        ...args,
+      ],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     context.onTestFinished(() => void child.kill('SIGKILL'));
     const lines: Record<string, unknown>[] = [];
     createInterface(child.stdout!).on('line', (line) => lines.push(JSON.parse(line)));
@@ -92,6 +103,7 @@ describe.skipIf(!found)('weights on Kafka', () => {
     const params = model();
     await train(params, 0, 6);
     const state = params.stateDict();
+    params.loadStateDict(state);
     await train(params, 6, 8);
     const early = replica(context, topics.weights, 'm');
     await until(early, 8);
