@@ -1,10 +1,25 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { fromEvent, lastValueFrom, takeUntil } from 'rxjs';
+import { fromEvent, identity, lastValueFrom, takeUntil } from 'rxjs';
+import { storeOf, storeOptions } from '../src/cli/checkpoint-store.ts';
 import { Meter, percentiles } from '../src/cli/meter.ts';
 import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
 import type { Reporter } from '../src/cli/reporter.ts';
 import { RxgradError } from '../src/errors.ts';
-import { fromTransport, HotSwapSession, hotSwap, type OptimizerConfig, optimizer, type Rejection } from '../src/index.ts';
+import {
+  type CheckpointOptions,
+  type CheckpointStore,
+  checkpoint,
+  fromTransport,
+  HotSwapSession,
+  hotSwap,
+  type OptimizerConfig,
+  optimizer,
+  type Parameters,
+  type Recovered,
+  type Rejection,
+  recover,
+  type Transport,
+} from '../src/index.ts';
 import { readModel } from '../src/inference/onnx/model.ts';
 import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
 
@@ -31,6 +46,13 @@ export const pipeline: Pipeline = {
     { flags: '--clip-value <limit>', summary: 'limit of each element (default: none)', number: 'any' },
     { flags: '--weight-decay <factor>', summary: 'L2 decay (default: 0)', number: 'any' },
     { flags: '--optimizer <file>', summary: 'any optimizer, as JSON, in the place of rate, momentum, clips and decay' },
+    ...storeOptions,
+    { flags: '--checkpoint-every <steps>', summary: 'versions between two checkpoints (default: none)', number: 'whole' },
+    {
+      flags: '--checkpoint-every-ms <ms>',
+      summary: 'milliseconds between two checkpoints (default: 10000, without --checkpoint-every)',
+      number: 'whole',
+    },
     { flags: '--load-state <file>', summary: 'state dict to go on from: safetensors, also of torch or braintools' },
     { flags: '--save-state <file>', summary: 'state dict to write at the end: weights and all that the optimizer keeps' },
     { flags: '--save <file>', summary: 'ONNX model to write at the end, with the weights it came to' },
@@ -46,14 +68,15 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
   report.progress(() => progressLine(meter, session.params.version));
   try {
     if (options.loadState) session.params.loadStateDict(String(options.loadState));
-    const updates$ = fromTransport(transport, {
-      topic: String(options.topic),
-      from: options.from === 'end' ? 'end' : 'beginning',
-      ...(options.untilEnd ? { until: 'end' } : {}),
-    }).pipe(
-      optimizer(session.params, config, { rejections: { next: rejectionLines(report) } }),
-      hotSwap(session),
+    const topic = String(options.topic);
+    const store = storeOf(options, transport);
+    const source = store ? await recovered(session.params, store, transport, options, report) : { from: startOf(options) };
+    const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
+      // Before the scan: what has come is checkpointed as the run ends.
       takeUntil(fromEvent(signal, 'abort')),
+      optimizer(session.params, config, { rejections: { next: rejectionLines(report) } }),
+      store ? checkpoint(store, intervalOf(options)) : identity,
+      hotSwap(session),
     );
     await lastValueFrom(updates$, { defaultValue: null });
     report.close();
@@ -71,6 +94,34 @@ async function run({ transport, options, report, signal }: PipelineContext): Pro
     meter.close();
     await session.dispose();
   }
+}
+
+const startOf = (options: PipelineOptions): 'end' | 'beginning' => (options.from === 'end' ? 'end' : 'beginning');
+
+/** Goes on from the newest checkpoint, and says so. */
+async function recovered(
+  params: Parameters,
+  store: CheckpointStore,
+  transport: Transport,
+  options: PipelineOptions,
+  report: Reporter,
+): Promise<Recovered['source']> {
+  const refused = ['loadState', 'from'].find((name) => options[name] !== undefined && options[name] !== 'beginning');
+  if (refused) {
+    const expected = 'no other place to begin from with it';
+    throw new RxgradError('invalidOption', { option: '--checkpoints', expected, got: `${refused} ${options[refused]}` });
+  }
+  const { version, source } = await recover(params, store, { transport, topic: String(options.topic) });
+  report.line(`goes on from version ${version} of ${store.name}`);
+  return source;
+}
+
+function intervalOf({ checkpointEvery, checkpointEveryMs }: PipelineOptions): CheckpointOptions {
+  const everyMs = checkpointEveryMs ?? (checkpointEvery === undefined ? 10_000 : undefined);
+  return {
+    ...(checkpointEvery === undefined ? {} : { everySteps: Number(checkpointEvery) }),
+    ...(everyMs === undefined ? {} : { everyMs: Number(everyMs) }),
+  };
 }
 
 const momentumOptions = ['lr', 'stepSize', 'gamma', 'momentum', 'nesterov', 'clipNorm', 'clipValue', 'weightDecay'];

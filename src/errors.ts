@@ -46,6 +46,20 @@ const table = {
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],
   stepUnderWay: ['retry', 409, 'Expected {what} between two steps, but one is under way, or waits: {advice}'],
   invalidCheckpoint: ['stop', 422, '{where}: expected {expected}, got {got}'],
+  checkpointFailed: ['retry', 503, '{store}: {what} failed: {problem}'],
+  checkpointsFail: ['stop', 503, '{count} checkpoints in a row failed; the last one: {last}'],
+  noValidCheckpoint: [
+    'stop',
+    422,
+    '{store}: expected a checkpoint that is whole, but of {count} none is. The newest: {last}. Bring one back, or empty the store to begin anew',
+  ],
+  brokenCheckpoints: ['stop', 422, '{store}: expected every checkpoint to be whole, but {count} are not; the last one: {last}'],
+  unknownVersion: ['stop', 404, '{store}: expected a version that is there ({expected}), got {got}'],
+  logTooShort: [
+    'stop',
+    416,
+    '{where}: expected the log to hold offset {expected}, where version {version} goes on, but it has {first} to {last}. Take a checkpoint that it reaches back to, or begin anew: nothing may be left out silently',
+  ],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 
   invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],

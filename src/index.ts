@@ -1,5 +1,11 @@
 import './runtime.ts';
 
+export { type Blamed, type BlameOptions, blame } from './checkpoints/blame.ts';
+export type { CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
+export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file-checkpoints.ts';
+export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
+export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
+export { type Moment, type ReplayOptions, replay } from './checkpoints/replay.ts';
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,
@@ -72,6 +78,7 @@ export { stepLR } from './schedules/step-lr.ts';
 export { warmupCosineSchedule } from './schedules/warmup-cosine-schedule.ts';
 export { warmupScheduler } from './schedules/warmup-scheduler.ts';
 export type { Setting } from './setting.ts';
+export { type CheckpointOptions, checkpoint } from './sinks/checkpoint.ts';
 export { hotSwap } from './sinks/hot-swap.ts';
 export { type PublishWeightsOptions, publishWeights } from './sinks/publish-weights.ts';
 export { encodeEvent } from './sources/codec.ts';

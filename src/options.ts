@@ -1,8 +1,16 @@
 import * as v from 'valibot';
 import { RxgradError } from './errors.ts';
 
-/** Checks options against their schema and fills in defaults. Fails with the option's path, what it expected and what it got. */
-export function parseOptions<S extends v.GenericSchema>(schema: S, options: unknown, where: string): v.InferOutput<S> {
+/**
+ * Checks options against their schema and fills in defaults. Fails with the option's path, what it expected and what it got:
+ * of what `isSecret` says yes to by its path, no more than the type.
+ */
+export function parseOptions<S extends v.GenericSchema>(
+  schema: S,
+  options: unknown,
+  where: string,
+  isSecret: (path: string) => boolean = () => false,
+): v.InferOutput<S> {
   const result = v.safeParse(schema, options, { abortEarly: true });
   if (result.success) return result.output;
   const issue = result.issues[0];
@@ -10,8 +18,13 @@ export function parseOptions<S extends v.GenericSchema>(schema: S, options: unkn
   throw new RxgradError('invalidOption', {
     option: path ? `${where}: ${path}` : where,
     expected: expectationOf(issue, path),
-    got: issue.received,
+    got: isSecret(path ?? '') ? kindOf(issue.input) : issue.received,
   });
+}
+
+function kindOf(value: unknown): string {
+  if (value === undefined || value === null || value === '') return 'none';
+  return Array.isArray(value) ? 'an array' : `what is of type ${typeof value}`;
 }
 
 /** Checks what concerns more than one option. */

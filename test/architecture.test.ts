@@ -69,8 +69,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'observe',
   ],
   sources: ['record', 'events', 'pending', 'payload', 'options', 'errors', 'observe'],
+  checkpoints: ['optimizers', 'sources', 'params', 'kernels', 'events', 'options', 'errors', 'observe'],
   weights: ['sources', 'optimizers', 'params', 'kernels', 'payload', 'events', 'options', 'errors', 'observe'],
-  sinks: ['weights', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
+  sinks: ['checkpoints', 'weights', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources'],
   inference: ['params', 'options', 'errors', 'observe'],
   autodiff: ['inference', 'params', 'events', 'options', 'errors'],
 };

@@ -24,6 +24,7 @@ const surroundings = [
   "const gradients$: import('rxjs').Observable<import('rxgrad').TrainingEvent>;",
   "const params: import('rxgrad').Parameters, other: import('rxgrad').Parameters;",
   "const transport: import('rxgrad').Transport;",
+  "const store: import('rxgrad').CheckpointStore;",
   'const path: string;',
   'const features: Float32Array;',
   'const labels: Float32Array;',

@@ -3,8 +3,10 @@ import { expect, it } from 'vitest';
 
 it('exports these names and no others', () => {
   expect(Object.keys(rxgrad).toSorted()).toEqual([
+    'FileCheckpoints',
     'GradientBatch',
     'HotSwapSession',
+    'KafkaCheckpoints',
     'Parameters',
     'WeightsReader',
     'accumulate',
@@ -17,7 +19,9 @@ it('exports these names and no others', () => {
     'adamW',
     'adamax',
     'addDecayedWeights',
+    'blame',
     'chainedScheduler',
+    'checkpoint',
     'clipByGlobalNorm',
     'clipByValue',
     'constantLR',
@@ -56,7 +60,9 @@ it('exports these names and no others', () => {
     'polynomialLR',
     'publishWeights',
     'radam',
+    'recover',
     'reduceLROnPlateau',
+    'replay',
     'rmsprop',
     'rprop',
     'schedule',

@@ -3,6 +3,9 @@ import '../runtime.ts';
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { isRxgradError } from '../errors.ts';
+import { blameCommand } from './blame.ts';
+import { checkpointCommand } from './checkpoint.ts';
+import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
@@ -11,7 +14,10 @@ try {
   const program = new Command('rxgrad')
     .description('Online learning as a stream: gradients in, hot-swapped weights out.')
     .version(version)
-    .addCommand(await runCommand(process.argv.slice(2)));
+    .addCommand(await runCommand(process.argv.slice(2)))
+    .addCommand(checkpointCommand())
+    .addCommand(replayCommand())
+    .addCommand(blameCommand());
   await program.parseAsync();
 } catch (error) {
   // One line says what to do; a stack is of use only where rxgrad itself is at fault.

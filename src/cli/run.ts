@@ -1,11 +1,12 @@
 import { access } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command } from 'commander';
 import { RxgradError } from '../errors.ts';
-import type { Pipeline, PipelineOption, PipelineOptions } from './pipeline.ts';
+import { addConnectionOptions, type ConnectionOptions, openConnection } from './connection.ts';
+import { addOptions } from './options.ts';
+import type { Pipeline, PipelineOptions } from './pipeline.ts';
 import { createReporter } from './reporter.ts';
-import { openTransport, type TransportSettings, temporaryLog } from './transport-settings.ts';
 
 const builtIn = ['drift', 'momentum'] as const;
 
@@ -31,40 +32,28 @@ export async function runCommand(args: readonly string[]): Promise<Command> {
 
 async function pipelineCommand(name: string): Promise<Command> {
   const pipeline = await loadPipeline(name);
-  const command = new Command(name)
-    .summary(pipeline.summary)
-    .description(pipeline.summary)
-    .addOption(
-      new Option('--brokers <host:port,...>', 'Kafka brokers to go through').argParser(parseBrokers).env('KAFKA_BROKERS'),
-    )
-    .addOption(
-      new Option('--log <file>', 'embedded log to go through, kept afterwards (default: a temporary one)').conflicts('brokers'),
-    );
-  for (const option of pipeline.options ?? []) command.addOption(commanderOption(option));
-  return command.action((options: PipelineOptions & { brokers?: string[]; log?: string }) => execute(pipeline, options));
+  const command = new Command(name).summary(pipeline.summary).description(pipeline.summary);
+  addConnectionOptions(command, { temporary: true });
+  addOptions(command, pipeline.options ?? []);
+  return command.action(() => execute(pipeline, command));
 }
 
-async function execute(
-  pipeline: Pipeline,
-  { brokers, log, ...options }: PipelineOptions & { brokers?: string[]; log?: string },
-): Promise<void> {
-  const temporary = brokers || log ? null : temporaryLog();
-  const settings: TransportSettings = brokers ? { brokers } : { log: log ?? temporary!.log };
+async function execute(pipeline: Pipeline, command: Command): Promise<void> {
+  const { brokers: _, kafkaConfig: __, log: ___, ...options } = command.opts<PipelineOptions & ConnectionOptions>();
   const report = createReporter(process.stdout);
   const ending = new AbortController();
   const end = () => ending.abort();
   process.once('SIGINT', end).once('SIGTERM', end);
   try {
-    const transport = await openTransport(settings);
+    const { transport, settings, close } = await openConnection(command, { temporary: true });
     try {
       await pipeline.run({ transport, settings, options, report, signal: ending.signal });
     } finally {
       report.close();
-      await transport.close();
+      await close();
     }
   } finally {
     process.off('SIGINT', end).off('SIGTERM', end);
-    temporary?.remove();
   }
 }
 
@@ -87,27 +76,4 @@ async function fileOf(name: string): Promise<string> {
   } catch (cause) {
     throw new RxgradError('unknownPipeline', { expected: builtIn.join(', '), got: name }, { cause });
   }
-}
-
-function commanderOption({ flags, summary, default: value, number, choices, required }: PipelineOption): Option {
-  const option = new Option(flags, summary);
-  if (value !== undefined) option.default(value);
-  if (number) option.argParser((text) => parseNumber(text, number));
-  if (choices) option.choices(choices);
-  if (required) option.makeOptionMandatory();
-  return option;
-}
-
-function parseNumber(text: string, kind: 'whole' | 'any'): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
-  if (kind === 'whole' && !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return value;
-}
-
-function parseBrokers(text: string): string[] {
-  const brokers = text.split(',').map((broker) => broker.trim());
-  const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
-  if (wrong !== undefined) throw new InvalidArgumentError(`Expected host:port, or several with commas between; got "${wrong}".`);
-  return brokers;
 }

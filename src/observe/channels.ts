@@ -76,6 +76,27 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** A checkpoint was written. */
+export interface CheckpointObserved {
+  readonly kind: 'checkpoint';
+  /** The store's name. */
+  readonly at: string;
+  readonly version: number;
+  readonly bytes: number;
+  /** Until it was copied and its checksum computed. */
+  readonly sealedMs: number;
+  /** Until it was durable. */
+  readonly durationMs: number;
+}
+
+/** A checkpoint was loaded, and its stream goes on. */
+export interface RecoveryObserved {
+  readonly kind: 'recovery';
+  /** The store's name. */
+  readonly at: string;
+  readonly version: number;
+}
+
 /** How far a source has read a partition. About once a second; once more, without lag, when the partition moved to another member. */
 export interface ProgressObserved {
   readonly kind: 'progress';
@@ -100,6 +121,8 @@ export type Observation =
   | RejectionObserved
   | EpochObserved
   | SwapObserved
+  | CheckpointObserved
+  | RecoveryObserved
   | PredictionObserved
   | ProgressObserved;
 
@@ -110,6 +133,8 @@ export const channels = {
   rejection: channel('rxgrad:optimizers:rejection') as Channel<unknown, RejectionObserved>,
   epoch: channel('rxgrad:optimizers:epoch') as Channel<unknown, EpochObserved>,
   swap: channel('rxgrad:sinks:swap') as Channel<unknown, SwapObserved>,
+  checkpoint: channel('rxgrad:sinks:checkpoint') as Channel<unknown, CheckpointObserved>,
+  recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -20,6 +20,9 @@ export interface Figures {
   readonly version: number | null;
   /** What the last swap took. */
   readonly swapMs: number | null;
+  readonly checkpoints: number;
+  /** What the last checkpoint took until it was durable. */
+  readonly checkpointMs: number | null;
   readonly predictions: number;
   /** What the last prediction took to compute. */
   readonly predictionMs: number | null;
@@ -41,6 +44,8 @@ export const noFigures: Figures = {
   staleness: null,
   version: null,
   swapMs: null,
+  checkpoints: 0,
+  checkpointMs: null,
   predictions: 0,
   predictionMs: null,
   lag: null,
@@ -77,6 +82,10 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
       return { ...figures, epochs: figures.epochs + 1, lr: observation.lr ?? figures.lr };
     case 'swap':
       return { ...figures, version: observation.version, swapMs: observation.durationMs };
+    case 'recovery':
+      return { ...figures, version: observation.version };
+    case 'checkpoint':
+      return { ...figures, checkpoints: figures.checkpoints + 1, checkpointMs: observation.durationMs };
     case 'prediction':
       return {
         ...figures,

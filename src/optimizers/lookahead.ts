@@ -61,6 +61,11 @@ export function lookahead(params: Parameters, options: LookaheadOptions): Operat
   const base = readConfig(ruleTypes, params, baseOptimizer, 'lookahead: baseOptimizer');
   const groups = [...scanOptions.groups, ...base.options.groups];
   const { rule, weightDecay, scan } = base.optimizer.parse(params, { ...scanOptions, ...base.options, groups });
-  const recipe = recipeOf('lookahead', { baseOptimizer, syncPeriod, alpha, ...scanOptions });
+  const recipe = recipeOf('lookahead', {
+    baseOptimizer: { type: baseOptimizer.type, ...base.options },
+    syncPeriod,
+    alpha,
+    ...scanOptions,
+  });
   return pipe(base.stages, scanWith(params, lookaheadRule(rule, syncPeriod, alpha), scan, weightDecay, recipe));
 }

@@ -1,5 +1,6 @@
 import { operationsOf, type Pending } from '../pending.ts';
 import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
+import type { RateConfig } from '../schedules/schedule.ts';
 
 /** What a scan was set up with, as plain data: enough to set up another, or to tell what differs. */
 export interface Recipe {
@@ -12,6 +13,8 @@ export interface Recipe {
 /** Stages in front of a scan, in their order: the name, and what it was given. */
 export type StageRecipe = [stage: string, given: unknown];
 
+/** Stands for batches that were merged; into how large ones, they do not tell. */
+const MERGED = 'accumulate';
 // They change no bit of the weights.
 const withoutEffect = new Set(['rejections', 'maxRejectionsInARow', 'threads']);
 
@@ -21,14 +24,15 @@ export function recipeOf(optimizer: string, options: Readonly<Record<string, unk
   return { optimizer, options: Object.fromEntries(kept.map(([name, value]) => [name, plain(name, value)])) };
 }
 
-/** Writes down what stages have asked for. */
-export function stagesOf(pending: Pending | null): StageRecipe[] {
-  return operationsOf(pending).map((operation) => {
+/** Writes down what a batch came through: whether it was merged, and what stages have asked for. */
+export function stagesOf(pending: Pending | null, merged: boolean): StageRecipe[] {
+  const asked = operationsOf(pending).map((operation): StageRecipe => {
     if (operation.op === 'clipByGlobalNorm') return [operation.op, operation.maxNorm.setting];
     if (operation.op === 'clipByValue') return [operation.op, operation.limit.setting];
     if (operation.op === 'addDecayedWeights') return [operation.op, operation.decay.setting];
     return [operation.op, operation.policy];
   });
+  return merged ? [[MERGED, null], ...asked] : asked;
 }
 
 /** All in which another recipe differs. */
@@ -61,9 +65,9 @@ function plain(name: string, value: unknown): unknown {
   return value;
 }
 
-function plainRate(lr: LearningRate): number | object {
-  if (typeof lr === 'number' || (typeof lr === 'object' && lr !== null && 'type' in lr)) return lr;
-  return { baseLr: scheduleOf(lr).baseLr };
+function plainRate(lr: LearningRate): RateConfig | { readonly baseLr: number } {
+  const { config, baseLr } = scheduleOf(lr);
+  return config ?? { baseLr };
 }
 
 /** JSON whose keys are in order, so that equal data is equal text. */

@@ -9,7 +9,7 @@ import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
-import { differencesOf, parseScanFacts, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
 import type { Stepper } from './stepper.ts';
 import type { WeightsUpdate } from './weights-update.ts';
@@ -105,6 +105,11 @@ export class RunningScan implements KeptScan {
       this.#stepper.restore(kept, null);
       return;
     }
+    const before = positionsBefore(kept.facts);
+    if (before) {
+      this.#reached.restore(before);
+      return;
+    }
     const facts = parseScanFacts(kept.facts);
     const differences = differencesOf(facts, this.#shape, kept.exact);
     if (kept.strict) assertNoDifferences(differences);
@@ -171,22 +176,8 @@ export class RunningScan implements KeptScan {
     this.#rejectionsInARow = 0;
     if (this.#options.tickOn === 'step') this.#rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
-    const held = update.emitTo(this.#out);
-    if (held) this.#hold(batch, held);
-    else acknowledge(batch);
-  }
-
-  /** Waits for what a sink asked to wait for. */
-  #hold(batch: GradientBatch, until: Promise<unknown>): void {
-    this.#waiting = true;
-    const goOn = (): void => {
-      if (this.#out.closed) return;
-      this.#waiting = false;
-      this.#draining = true;
-      acknowledge(batch);
-      this.#drain();
-    };
-    until.then(goOn).catch((error: unknown) => this.fail(error));
+    this.#out.next(update);
+    acknowledge(batch);
   }
 
   /** Does a step that has to wait. Events that come in the meantime stand in line. */

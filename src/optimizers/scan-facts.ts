@@ -1,6 +1,9 @@
 import * as v from 'valibot';
 import { parseOptions } from '../options.ts';
+import type { Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
+
+const positionsSchema = v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []);
 
 const historySchema = v.object({
   versions: v.array(v.number()),
@@ -24,7 +27,7 @@ const scanFactsSchema = v.object({
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
   /** The next offset by topic and partition. */
-  positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
+  positions: positionsSchema,
   schedules: v.array(v.record(v.string(), v.number())),
   /** For each parameter the number of its schedule, and −1 where it is frozen. */
   groups: v.array(v.number()),
@@ -51,6 +54,11 @@ export interface ScanShape {
 /** Checks what another scan kept. */
 export function parseScanFacts(kept: unknown): ScanFacts {
   return parseOptions(scanFactsSchema, kept, 'state dict');
+}
+
+/** The positions of a state that no scan has run on yet, or null where one has. */
+export function positionsBefore(kept: Readonly<Record<string, unknown>>): Positions | null {
+  return 'rule' in kept ? null : parseOptions(v.object({ positions: positionsSchema }), kept, 'state dict').positions;
 }
 
 /** All in which a scan is made for something else than the one that kept some facts; where `exact`, its options too. */

@@ -68,8 +68,8 @@ export function scanWith(
       });
       return () => {
         subscription.unsubscribe();
-        // A step that is under way goes to its end first: weights are never left half written.
-        scan.whenIdle(leave);
+        // A step that is under way goes to its end first, and so does a copy: neither is ever left half done.
+        scan.whenIdle(() => (params.held ? void params.held.then(leave) : leave()));
       };
     });
 }

@@ -55,6 +55,7 @@ export class Stepper {
   #plan: Plan | Refusal = { runs: [], frozen: [], untouched: [] };
   #pending: Pending | null = null;
   #prologue: Prologue = prologueFor(null);
+  #merged = false;
   /** What the first batch must have come through, where the scan goes on exactly as another. */
   #expected: readonly StageRecipe[] | null = null;
 
@@ -97,7 +98,7 @@ export class Stepper {
       this.#pending = batch.pending;
     }
     if (this.#expected) {
-      assertNoDifferences(stageDifferences(this.#expected, stagesOf(batch.pending)));
+      assertNoDifferences(stageDifferences(this.#expected, stagesOf(batch.pending, batch.facts.members !== undefined)));
       this.#expected = null;
     }
     const where = () => placeOf(batch.delivery);
@@ -142,13 +143,14 @@ export class Stepper {
     return this.#ahead !== null;
   }
 
-  /** Whether a side to be written is still being read. */
+  /** Whether what is to be written is still being read. */
   get blocked(): boolean {
-    return this.#writer.blocked || (this.#average?.blocked ?? false);
+    return this.#params.held !== null || this.#writer.blocked || (this.#average?.blocked ?? false);
   }
 
   /** Resolves when {@link apply} can go on. */
   async whenFree(): Promise<void> {
+    await this.#params.held;
     await this.#writer.whenFree();
     await this.#average?.whenFree();
   }
@@ -178,6 +180,7 @@ export class Stepper {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
       this.#average.commit(base + 1, this.#work);
     }
+    this.#merged = batch.facts.members !== undefined;
     this.#writer.commit(base + 1, (written) => this.#work.noteWritten(written, plan.runs));
     this.#steps += 1;
 
@@ -204,7 +207,7 @@ export class Stepper {
     return {
       steps: this.#steps,
       counts: [...this.#state.counts],
-      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(this.#pending) } : {}),
+      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(this.#pending, this.#merged) } : {}),
       ...(history.versions.length > 0 ? { history } : {}),
       ...(this.#average ? { averaged: [...this.#average.counts] } : {}),
     };

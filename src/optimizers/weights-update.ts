@@ -1,4 +1,3 @@
-import type { Observer } from 'rxjs';
 import type { Position } from '../events.ts';
 import type { StepFacts } from '../observe/channels.ts';
 import type { Parameters } from '../params/parameters.ts';
@@ -13,9 +12,6 @@ export class WeightsUpdate implements StepFacts {
   readonly facts: StepFacts;
   /** What the swap took, once a sink has done it. */
   swapMs: number | undefined = undefined;
-
-  /** What is waited for, while it is being emitted. */
-  #holds: Promise<unknown>[] | null = null;
 
   constructor(params: Parameters, average: Parameters | null, facts: StepFacts) {
     this.params = params;
@@ -57,24 +53,6 @@ export class WeightsUpdate implements StepFacts {
 
   get durationMs(): number {
     return this.facts.durationMs;
-  }
-
-  /**
-   * Asks for no further step, and no acknowledgement, until a promise settles; so a sink slows the stream down. Works while the
-   * update is being emitted; tells whether it does.
-   */
-  hold(until: Promise<unknown>): boolean {
-    this.#holds?.push(until);
-    return this.#holds !== null;
-  }
-
-  /** Hands it to an observer. Returns what it was asked to wait for, or null. */
-  emitTo(out: Pick<Observer<WeightsUpdate>, 'next'>): Promise<unknown> | null {
-    const holds: Promise<unknown>[] = [];
-    this.#holds = holds;
-    out.next(this);
-    this.#holds = null;
-    return holds.length > 0 ? Promise.allSettled(holds) : null;
   }
 
   /** The weights by name: views, lent until the next step. Copy what is to be kept. */

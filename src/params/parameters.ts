@@ -7,7 +7,8 @@ import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type KeptState, readStateDict, writeStateDict } from './state-dict.ts';
+import { type KeptState, planStateDict, readStateDict, specsOfStateDict } from './state-dict.ts';
+import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
 /** A parameter as it is kept. `data` is a view of the newest weights: read it anew after a step. */
@@ -62,12 +63,20 @@ export class Parameters implements Iterable<Parameter> {
   // The scan that is under way, or the last one.
   #scan: KeptScan | null = null;
   #loaded: KeptState | null = null;
+  #held: Promise<void> | null = null;
 
   /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
   static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
     parseOptions(specsSchema, specs, 'Parameters.create');
     const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
     return new Parameters(specs, version, new Arena());
+  }
+
+  /** The parameters that a file of {@link stateDict} holds, of their own: the next scan over them goes on from its state. */
+  static fromStateDict(source: Uint8Array | string, options: { readonly exact?: boolean } = {}): Parameters {
+    const params = Parameters.create(specsOfStateDict(source));
+    params.loadStateDict(source, options);
+    return params;
   }
 
   private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number, arena: Arena) {
@@ -133,6 +142,7 @@ export class Parameters implements Iterable<Parameter> {
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
     const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
     assertNoDifferences(differences);
+    if (this.#held) throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
     const { leftRight } = this;
     const side = leftRight.target;
     leftRight.waitUntilFree(side);
@@ -181,11 +191,29 @@ export class Parameters implements Iterable<Parameter> {
    * loads it goes on with the same bits. To be called between two steps, as where an update arrives.
    */
   stateDict(): Uint8Array {
+    return writeTensorFile(this.planStateDict());
+  }
+
+  /** The same file, still to be put together: its parts are views, lent until the next step. See {@link hold}. */
+  planStateDict(metadata: Readonly<Record<string, string>> = {}): TensorFilePlan {
     if (this.#scan?.busy) {
       const advice = 'ask where an update arrives';
       throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
     }
-    return writeStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded);
+    return planStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded, metadata);
+  }
+
+  /** Keeps weights and state as they are while another thread copies them: the next step waits until the promise settles. */
+  hold(copied: Promise<void>): void {
+    const held = Promise.allSettled([this.#held, copied]).then(() => {
+      if (this.#held === held) this.#held = null;
+    });
+    this.#held = held;
+  }
+
+  /** Resolves when weights and state may change again; null where they may. */
+  get held(): Promise<void> | null {
+    return this.#held;
   }
 
   /**

@@ -1,6 +1,6 @@
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { type Meaning, meaningOf } from './foreign-names.ts';
-import { type FileTensor, readTensorFile, writeTensorFile } from './tensor-file.ts';
+import { type FileTensor, planTensorFile, readTensorFile, type TensorFilePlan } from './tensor-file.ts';
 import type { ParameterPlace, Weights } from './weights-reader.ts';
 
 /** A tensor that an optimizer keeps for a parameter. */
@@ -30,22 +30,29 @@ export interface StateDict {
 
 const FORMAT = '1';
 
-/** Writes weights under their own names and state as `state.<parameter>.<key>`. */
-export function writeStateDict(
+/** Plans a file of weights under their own names and state as `state.<parameter>.<key>`. */
+export function planStateDict(
   places: readonly ParameterPlace[],
   weights: Weights,
   version: number,
   state: KeptState | null,
-): Uint8Array {
+  metadata: Readonly<Record<string, string>>,
+): TensorFilePlan {
   const tensors = [
     ...places.map(({ name, dims }) => [name, { dims, data: weights[name]! }] as const),
     ...(state?.tensors ?? []).map((tensor) => [`state.${tensor.parameter}.${tensor.key}`, tensor] as const),
   ];
   const facts = state?.facts ? { 'rxgrad.state': JSON.stringify(state.facts) } : {};
-  return writeTensorFile(tensors, { 'rxgrad.format': FORMAT, 'rxgrad.version': String(version), ...facts });
+  return planTensorFile(tensors, {
+    ...metadata,
+    'rxgrad.format': FORMAT,
+    'rxgrad.version': String(version),
+    'rxgrad.weights': JSON.stringify(places.map(({ name }) => name)),
+    ...facts,
+  });
 }
 
-/** Reads what {@link writeStateDict} wrote, or a checkpoint of others. Fails with all that does not fit. */
+/** Reads what {@link planStateDict} planned, or a checkpoint of others. Fails with all that does not fit. */
 export function readStateDict(
   places: readonly ParameterPlace[],
   source: Uint8Array | string,
@@ -87,6 +94,18 @@ export function readStateDict(
     version: format === undefined ? null : Number(metadata['rxgrad.version']),
     state: state.length > 0 || facts ? { tensors: state, facts, strict, exact } : null,
   };
+}
+
+/** The dims of the weights in a file that {@link planStateDict} planned. */
+export function specsOfStateDict(source: Uint8Array | string): Record<string, { dims: readonly number[] }> {
+  const where = typeof source === 'string' ? source : 'state dict';
+  const { tensors, metadata } = readTensorFile(source);
+  const names: unknown = JSON.parse(metadata['rxgrad.weights'] ?? 'null');
+  if (Array.isArray(names) && names.every((name) => tensors.has(name))) {
+    return Object.fromEntries(names.map((name: string) => [name, { dims: tensors.get(name)!.dims }]));
+  }
+  const expected = 'a state dict of rxgrad, which names its weights';
+  throw new RxgradError('invalidCheckpoint', { where, expected, got: `${metadata['rxgrad.weights']}` });
 }
 
 /** What a name of our own stands for: a parameter, or `state.<parameter>.<key>`. */

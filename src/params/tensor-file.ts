@@ -29,21 +29,17 @@ const elementTypes: Readonly<Record<string, { readonly bytes: number; read(view:
   I32: { bytes: 4, read: (view, at) => view.getInt32(at, true) },
 };
 
+type Fail = (expected: string, got: string) => never;
+
 /** Reads a safetensors file, its bytes or a path, into float32, whatever its types. Nothing is allocated that it does not hold. */
 export function readTensorFile(source: Uint8Array | string): TensorFile {
   const where = typeof source === 'string' ? source : 'state dict';
-  const fail = (expected: string, got: string): never => {
+  const fail: Fail = (expected, got) => {
     throw new RxgradError('invalidCheckpoint', { where, expected, got });
   };
   const file = typeof source === 'string' ? readPath(source) : source;
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.byteLength < 8) fail('a safetensors file', `${file.byteLength} bytes`);
-  const headerBytes = Number(view.getBigUint64(0, true));
-  if (headerBytes > MAX_HEADER_BYTES) fail(`a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `${headerBytes}`);
-  if (8 + headerBytes > file.byteLength)
-    fail(`a header of ${headerBytes} bytes`, `${file.byteLength - 8} bytes behind its length`);
-  const { __metadata__: metadata = {}, ...entries } = parsed(file.subarray(8, 8 + headerBytes), fail);
-  const begin = 8 + headerBytes;
+  const { begin, metadata, entries } = readTensorFileHeader(file, fail);
   const tensors = new Map<string, FileTensor>();
   const unread = new Map<string, string>();
   for (const [name, entry] of Object.entries(entries)) {
@@ -64,14 +60,37 @@ export function readTensorFile(source: Uint8Array | string): TensorFile {
     else for (let i = 0; i < length; i++) data[i] = type.read(view, begin + from + type.bytes * i);
     tensors.set(name, { dims: shape, data });
   }
-  return { tensors, unread, metadata: metadata as Readonly<Record<string, string>> };
+  return { tensors, unread, metadata };
 }
 
-/** Writes float32 tensors as a file that any safetensors library reads. */
-export function writeTensorFile(
+/** Reads what stands before the tensors of a file: of its begin, all or more. */
+export function readTensorFileHeader(
+  file: Uint8Array,
+  fail: Fail,
+): { begin: number; metadata: Readonly<Record<string, string>>; entries: Readonly<Record<string, unknown>> } {
+  if (file.byteLength < 8) fail('a safetensors file', `${file.byteLength} bytes`);
+  const headerBytes = Number(new DataView(file.buffer, file.byteOffset, 8).getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES) fail(`a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `${headerBytes}`);
+  if (8 + headerBytes > file.byteLength)
+    fail(`a header of ${headerBytes} bytes`, `${file.byteLength - 8} bytes behind its length`);
+  const { __metadata__: metadata = {}, ...entries } = parsed(file.subarray(8, 8 + headerBytes), fail);
+  return { begin: 8 + headerBytes, metadata: metadata as Readonly<Record<string, string>>, entries };
+}
+
+/** A file that is still to be put together. */
+export interface TensorFilePlan {
+  /** Its bytes up to the first tensor. */
+  readonly header: Buffer;
+  /** Views of the tensors, and where in the file each begins. */
+  readonly parts: readonly { readonly at: number; readonly data: Float32Array }[];
+  readonly byteLength: number;
+}
+
+/** Plans a file of float32 tensors that any safetensors library reads. Nothing is copied yet. */
+export function planTensorFile(
   tensors: Iterable<readonly [string, FileTensor]>,
   metadata: Readonly<Record<string, string>>,
-): Uint8Array {
+): TensorFilePlan {
   const all = [...tensors];
   let end = 0;
   const entries = all.map(([name, { dims, data }]) => {
@@ -79,18 +98,32 @@ export function writeTensorFile(
     end += data.byteLength;
     return [name, { dtype: 'F32', shape: dims, data_offsets: [begin, end] }] as const;
   });
-  const json = Buffer.from(JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }));
-  // Spaces up to a multiple of 8, so that the data is aligned in files that are mapped.
-  const headerBytes = Math.ceil(json.byteLength / 8) * 8;
-  const file = Buffer.alloc(8 + headerBytes + end, ' ');
-  file.writeBigUInt64LE(BigInt(headerBytes), 0);
-  json.copy(file, 8);
-  let at = 8 + headerBytes;
-  for (const [, { data }] of all) {
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) });
+  let at = header.byteLength;
+  const parts = all.map(([, { data }]) => {
+    const part = { at, data };
     at += data.byteLength;
-  }
+    return part;
+  });
+  return { header, parts, byteLength: at };
+}
+
+/** Puts a planned file together. */
+export function writeTensorFile({ header, parts, byteLength }: TensorFilePlan): Uint8Array {
+  const file = Buffer.alloc(byteLength);
+  header.copy(file);
+  for (const { at, data } of parts) file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
   return file;
+}
+
+/** The length of a header, and the header, with spaces up to a multiple of 8: so the data is aligned in files that are mapped. */
+export function tensorFileHeader(entries: Readonly<Record<string, unknown>>): Buffer {
+  const json = Buffer.from(JSON.stringify(entries));
+  const headerBytes = Math.ceil(json.byteLength / 8) * 8;
+  const header = Buffer.alloc(8 + headerBytes, ' ');
+  header.writeBigUInt64LE(BigInt(headerBytes), 0);
+  json.copy(header, 8);
+  return header;
 }
 
 function readPath(path: string): Uint8Array {
@@ -102,7 +135,7 @@ function readPath(path: string): Uint8Array {
   }
 }
 
-function parsed(header: Uint8Array, fail: (expected: string, got: string) => never): Record<string, unknown> {
+function parsed(header: Uint8Array, fail: Fail): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(header));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;

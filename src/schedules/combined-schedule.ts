@@ -3,6 +3,8 @@ import { checkedState, type Schedule, type ScheduleState } from './schedule.ts';
 
 /** How parts become one schedule. Pure: the ticks and the parts are all that it may look at. */
 export interface Combination {
+  /** Its type and options as a config has them, its parts aside. */
+  readonly config: { readonly type: string; readonly [option: string]: unknown };
   lr(parts: readonly Schedule[], ticks: number): number;
   /** Ends an epoch of the parts that take part in it; `ticks` counts it already. */
   tick(parts: readonly Schedule[], ticks: number, metric?: number): void;
@@ -20,7 +22,9 @@ export function combinedSchedule(parts: readonly Schedule[], combination: Combin
   let ticks = 0;
 
   const state = (): ScheduleState => ({ ticks, ...statesOf(parts) });
+  const schedulers = parts.flatMap(({ config }) => config ?? []);
   return {
+    ...(schedulers.length < parts.length ? {} : { config: { ...combination.config, schedulers } }),
     baseLr,
     ...(metric !== undefined && { metric }),
     get lr() {

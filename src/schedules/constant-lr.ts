@@ -17,5 +17,5 @@ export const constantLRSchema = v.strictObject({
  */
 export function constantLR(options: OptionsOf<typeof constantLRSchema> = {}): Schedule {
   const { baseLr, factor, totalIters } = parseOptions(constantLRSchema, options, 'constantLR');
-  return tickedSchedule(baseLr, (ticks) => (ticks < totalIters ? baseLr * factor : baseLr));
+  return tickedSchedule({ type: 'ConstantLR', ...options }, baseLr, (ticks) => (ticks < totalIters ? baseLr * factor : baseLr));
 }

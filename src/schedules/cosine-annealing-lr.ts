@@ -19,5 +19,5 @@ export const cosineAnnealingLRSchema = v.strictObject({
  */
 export function cosineAnnealingLR(options: OptionsOf<typeof cosineAnnealingLRSchema> = {}): Schedule {
   const { baseLr, tMax, etaMin } = parseOptions(cosineAnnealingLRSchema, options, 'cosineAnnealingLR');
-  return tickedSchedule(baseLr, (ticks) => anneal.cos(baseLr, etaMin, ticks, tMax));
+  return tickedSchedule({ type: 'CosineAnnealingLR', ...options }, baseLr, (ticks) => anneal.cos(baseLr, etaMin, ticks, tMax));
 }

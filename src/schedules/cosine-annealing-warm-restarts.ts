@@ -21,7 +21,7 @@ export const cosineAnnealingWarmRestartsSchema = v.strictObject({
  */
 export function cosineAnnealingWarmRestarts(options: OptionsOf<typeof cosineAnnealingWarmRestartsSchema> = {}): Schedule {
   const { baseLr, t0, tMult, etaMin } = parseOptions(cosineAnnealingWarmRestartsSchema, options, 'cosineAnnealingWarmRestarts');
-  return tickedSchedule(baseLr, (ticks) => {
+  return tickedSchedule({ type: 'CosineAnnealingWarmRestarts', ...options }, baseLr, (ticks) => {
     const { tick, length } = periodAt(ticks, t0, tMult);
     return anneal.cos(baseLr, etaMin, tick, length);
   });

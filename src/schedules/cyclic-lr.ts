@@ -30,7 +30,7 @@ export function cyclicLR(options: OptionsOf<typeof cyclicLRSchema> = {}): Schedu
   const stepSizeDown = parsed.stepSizeDown ?? stepSizeUp;
   const length = stepSizeUp + stepSizeDown;
   const scaleAt = scaleOf(parsed);
-  return tickedSchedule(baseLr, (ticks) => {
+  return tickedSchedule({ type: 'CyclicLR', ...options }, baseLr, (ticks) => {
     const tick = ticks % length;
     const height = tick < stepSizeUp ? tick / stepSizeUp : (length - tick) / stepSizeDown;
     return baseLr + (maxLr - baseLr) * height * scaleAt(Math.floor(ticks / length) + 1, ticks);

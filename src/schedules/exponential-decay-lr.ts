@@ -24,7 +24,7 @@ export function exponentialDecayLR(options: OptionsOf<typeof exponentialDecayLRS
   const parsed = parseOptions(exponentialDecayLRSchema, options, 'exponentialDecayLR');
   const { baseLr, decaySteps, decayRate, transitionBegin, staircase, endValue } = parsed;
   const limit = decayRate < 1 ? Math.max : Math.min;
-  return tickedSchedule(baseLr, (ticks) => {
+  return tickedSchedule({ type: 'ExponentialDecayLR', ...options }, baseLr, (ticks) => {
     const periods = Math.max(ticks - transitionBegin, 0) / decaySteps;
     const lr = baseLr * decayRate ** (staircase ? Math.floor(periods) : periods);
     return endValue == null ? lr : limit(lr, endValue);

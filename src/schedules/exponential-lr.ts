@@ -13,5 +13,5 @@ export const exponentialLRSchema = v.strictObject({ baseLr, gamma: v.optional(po
  */
 export function exponentialLR(options: OptionsOf<typeof exponentialLRSchema> = {}): Schedule {
   const { baseLr, gamma } = parseOptions(exponentialLRSchema, options, 'exponentialLR');
-  return tickedSchedule(baseLr, (ticks) => baseLr * gamma ** ticks);
+  return tickedSchedule({ type: 'ExponentialLR', ...options }, baseLr, (ticks) => baseLr * gamma ** ticks);
 }

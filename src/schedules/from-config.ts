@@ -87,11 +87,11 @@ export function schedule(config: ScheduleConfig): Schedule {
 export function scheduleOf(lr: LearningRate, option = 'lr'): Schedule {
   if (typeof lr === 'number') {
     const rate = parseOptions(positive, lr, option);
-    return tickedSchedule(rate, () => rate);
+    return tickedSchedule(rate, rate, () => rate);
   }
   if (typeof lr === 'function') {
     const rateAt = (ticks: number) => parseOptions(nonNegative, lr(ticks), `${option}(${ticks})`);
-    return tickedSchedule(rateAt(0), rateAt);
+    return tickedSchedule(null, rateAt(0), rateAt);
   }
   if (typeof lr === 'object' && lr !== null && 'type' in lr) return schedule(lr);
   if (typeof lr?.fresh === 'function') return lr.fresh();

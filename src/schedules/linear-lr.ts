@@ -20,5 +20,9 @@ export const linearLRSchema = v.strictObject({
  */
 export function linearLR(options: OptionsOf<typeof linearLRSchema> = {}): Schedule {
   const { baseLr, startFactor, endFactor, totalIters } = parseOptions(linearLRSchema, options, 'linearLR');
-  return tickedSchedule(baseLr, (ticks) => baseLr * anneal.linear(startFactor, endFactor, ticks, totalIters));
+  return tickedSchedule(
+    { type: 'LinearLR', ...options },
+    baseLr,
+    (ticks) => baseLr * anneal.linear(startFactor, endFactor, ticks, totalIters),
+  );
 }

@@ -18,5 +18,5 @@ export const multiStepLRSchema = v.strictObject({
  */
 export function multiStepLR(options: OptionsOf<typeof multiStepLRSchema> = {}): Schedule {
   const { baseLr, milestones, gamma } = parseOptions(multiStepLRSchema, options, 'multiStepLR');
-  return tickedSchedule(baseLr, (ticks) => baseLr * gamma ** passed(milestones, ticks));
+  return tickedSchedule({ type: 'MultiStepLR', ...options }, baseLr, (ticks) => baseLr * gamma ** passed(milestones, ticks));
 }

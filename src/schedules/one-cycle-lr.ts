@@ -30,7 +30,7 @@ export function oneCycleLR(options: OptionsOf<typeof oneCycleLRSchema>): Schedul
   const baseLr = maxLr / divFactor;
   const along = anneal[annealStrategy];
   const top = pctStart * totalSteps - 1;
-  return tickedSchedule(baseLr, (ticks) =>
+  return tickedSchedule({ type: 'OneCycleLR', ...options }, baseLr, (ticks) =>
     ticks <= top ? along(baseLr, maxLr, ticks, top) : along(maxLr, baseLr / finalDivFactor, ticks - top, totalSteps - 1 - top),
   );
 }

@@ -22,5 +22,5 @@ export function piecewiseConstantSchedule(options: OptionsOf<typeof piecewiseCon
   const { baseLr, boundaries, values } = parseOptions(piecewiseConstantScheduleSchema, options, where);
   const expected = `${boundaries.length + 1} of them, one more than boundaries`;
   expectOption(values.length === boundaries.length + 1, `${where}: values`, expected, values.length);
-  return tickedSchedule(baseLr, (ticks) => values[passed(boundaries, ticks)]!);
+  return tickedSchedule({ type: 'PiecewiseConstantSchedule', ...options }, baseLr, (ticks) => values[passed(boundaries, ticks)]!);
 }

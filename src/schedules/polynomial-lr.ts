@@ -18,5 +18,9 @@ export const polynomialLRSchema = v.strictObject({
  */
 export function polynomialLR(options: OptionsOf<typeof polynomialLRSchema> = {}): Schedule {
   const { baseLr, totalIters, power } = parseOptions(polynomialLRSchema, options, 'polynomialLR');
-  return tickedSchedule(baseLr, (ticks) => baseLr * anneal.linear(1, 0, ticks, totalIters) ** power);
+  return tickedSchedule(
+    { type: 'PolynomialLR', ...options },
+    baseLr,
+    (ticks) => baseLr * anneal.linear(1, 0, ticks, totalIters) ** power,
+  );
 }

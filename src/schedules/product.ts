@@ -8,6 +8,7 @@ export function product(parts: readonly Schedule[]): Schedule {
     expectOption(baseLr > 0, `chainedScheduler: schedulers.${i}: baseLr`, 'a number above 0', baseLr);
   }
   return combinedSchedule(parts, {
+    config: { type: 'ChainedScheduler' },
     lr: (parts) => parts.reduce((lr, part) => lr * (part.lr / part.baseLr), parts[0]!.baseLr),
     tick(parts, _, metric) {
       for (const part of parts) part.tick(metric);

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { expectOption, nonNegative, parseOptions } from '../options.ts';
 import { baseLr, duration, type OptionsOf, properFraction } from './options.ts';
-import { checkedState, type Schedule } from './schedule.ts';
+import { checkedState, type RateConfig, type Schedule } from './schedule.ts';
 
 export const reduceLROnPlateauSchema = v.strictObject({
   baseLr,
@@ -50,6 +50,7 @@ export function reduceLROnPlateau(options: OptionsOf<typeof reduceLROnPlateauSch
   const worst = parsed.mode === 'min' ? Number.MAX_VALUE : -Number.MAX_VALUE;
   let now: Progress = { ticks: 0, lr: baseLr, best: worst, bad: 0, cooldown: 0 };
   return {
+    config: { type: 'ReduceLROnPlateau', ...options } as RateConfig,
     baseLr,
     ...(metric !== undefined && { metric }),
     get lr() {

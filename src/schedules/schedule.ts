@@ -4,10 +4,15 @@ import { finite, parseOptions } from '../options.ts';
 /** What a schedule is at: a few finite numbers (so JSON holds them), enough to go on from. */
 export type ScheduleState = Readonly<Record<string, number>>;
 
+/** A rate as plain data. */
+export type RateConfig = number | { readonly type: string; readonly [option: string]: unknown };
+
 /** A learning rate that changes as epochs end. */
 export interface Schedule {
   /** The rate of the next step. */
   readonly lr: number;
+  /** It as plain data: a number, or type and options as a config has them. Absent where it is made of a function. */
+  readonly config?: RateConfig;
   /** The rate that the schedule scales: `lr / baseLr` is its factor. */
   readonly baseLr: number;
   /** Name of the MetricReport that {@link tick} is to be given. Default: any. */
@@ -21,11 +26,12 @@ export interface Schedule {
   fresh(): Schedule;
 }
 
-/** A schedule that is a plain function of the number of ticks. */
-export function tickedSchedule(baseLr: number, rateAt: (ticks: number) => number): Schedule {
+/** A schedule that is a plain function of the number of ticks. `config` says which, where plain data can. */
+export function tickedSchedule(config: RateConfig | null, baseLr: number, rateAt: (ticks: number) => number): Schedule {
   let ticks = 0;
   let lr = rateAt(0);
   return {
+    ...(config === null ? {} : { config }),
     baseLr,
     get lr() {
       return lr;
@@ -39,7 +45,7 @@ export function tickedSchedule(baseLr: number, rateAt: (ticks: number) => number
       ticks = checkedState(state, { ticks }).ticks;
       lr = rateAt(ticks);
     },
-    fresh: () => tickedSchedule(baseLr, rateAt),
+    fresh: () => tickedSchedule(config, baseLr, rateAt),
   };
 }
 

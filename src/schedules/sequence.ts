@@ -8,6 +8,7 @@ export function sequence(parts: readonly Schedule[], milestones: readonly number
   const expected = `${parts.length - 1} of them, one fewer than schedulers`;
   expectOption(milestones.length === parts.length - 1, 'sequentialLR: milestones', expected, milestones.length);
   return combinedSchedule(parts, {
+    config: { type: 'SequentialLR', milestones },
     lr: (parts, ticks) => parts[passed(milestones, ticks)]!.lr,
     tick(parts, ticks, metric) {
       // At a milestone it is the last part's epoch that ends, and the next part's first that begins.

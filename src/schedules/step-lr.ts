@@ -23,5 +23,5 @@ export const stepLRSchema = v.strictObject({
  */
 export function stepLR(options: OptionsOf<typeof stepLRSchema> = {}): Schedule {
   const { baseLr, stepSize, gamma } = parseOptions(stepLRSchema, options, 'stepLR');
-  return tickedSchedule(baseLr, (ticks) => baseLr * gamma ** Math.floor(ticks / stepSize));
+  return tickedSchedule({ type: 'StepLR', ...options }, baseLr, (ticks) => baseLr * gamma ** Math.floor(ticks / stepSize));
 }

@@ -24,7 +24,7 @@ export function warmupCosineSchedule(options: OptionsOf<typeof warmupCosineSched
   const { baseLr, warmupSteps, totalSteps, warmupStartLr, etaMin } = parsed;
   const expected = `more than warmupSteps (${warmupSteps})`;
   expectOption(totalSteps > warmupSteps, 'warmupCosineSchedule: totalSteps', expected, totalSteps);
-  return tickedSchedule(baseLr, (ticks) =>
+  return tickedSchedule({ type: 'WarmupCosineSchedule', ...options }, baseLr, (ticks) =>
     ticks < warmupSteps
       ? anneal.linear(warmupStartLr, baseLr, ticks, warmupSteps)
       : anneal.cos(baseLr, etaMin, ticks - warmupSteps, totalSteps - warmupSteps),

@@ -19,5 +19,7 @@ export const warmupSchedulerSchema = v.strictObject({
  */
 export function warmupScheduler(options: OptionsOf<typeof warmupSchedulerSchema> = {}): Schedule {
   const { baseLr, warmupEpochs, warmupStartLr } = parseOptions(warmupSchedulerSchema, options, 'warmupScheduler');
-  return tickedSchedule(baseLr, (ticks) => anneal.linear(warmupStartLr, baseLr, ticks, warmupEpochs));
+  return tickedSchedule({ type: 'WarmupScheduler', ...options }, baseLr, (ticks) =>
+    anneal.linear(warmupStartLr, baseLr, ticks, warmupEpochs),
+  );
 }

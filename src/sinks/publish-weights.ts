@@ -16,8 +16,8 @@ export interface PublishWeightsOptions {
   /** Publishes at most so often: the newest version each time. Not with several shards. */
   readonly everyMs?: number;
   /**
-   * Whether versions that come due while one is being sent make place for the newest. False: all are published, and the scan
-   * waits meanwhile; to stand right behind the scan. Default: true, but for several shards.
+   * Whether versions that come due while one is being sent make place for the newest. False: all are published, and the next
+   * step waits meanwhile. Default: true, but for several shards.
    */
   readonly conflate?: boolean;
   /** Every how many publications is a full snapshot, at least. Default 100. */

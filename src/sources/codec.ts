@@ -161,6 +161,7 @@ function repeatedText(): (value: HeaderValue | undefined) => string | undefined 
   return (value) => {
     if (value === undefined || typeof value === 'string') return text(value);
     if (sameBytes(value, last)) return lastText;
+    if (value.byteLength > MAX_HEADER_CHARACTERS) return text(value);
     last = Uint8Array.from(value);
     lastText = text(value)!;
     return lastText;

@@ -5,6 +5,8 @@ import { parseHeader, type SafetensorsProblem, undecodable } from './safetensors
 /** Bytes that a header may have: room for about 20,000 tensors. */
 const MAX_HEADER_BYTES = 4 << 20;
 const KNOWN_LAYOUTS = 64;
+/** Of all headers that are known: one of the largest fits, or many of the usual. */
+const KNOWN_CHARACTERS = MAX_HEADER_BYTES;
 
 /** A file that was read: what is in it, and its data. */
 export interface Safetensors {
@@ -22,6 +24,7 @@ export class SafetensorsReader {
   #lastHeader: Buffer = Buffer.alloc(0);
   #lastLayout: TensorLayout | null = null;
   readonly #layouts = new Map<string, TensorLayout>();
+  #knownCharacters = 0;
 
   read(bytes: Uint8Array): Safetensors | SafetensorsProblem {
     const file = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -49,13 +52,21 @@ export class SafetensorsReader {
     if (!layout) {
       layout = parseHeader(text);
       if (typeof layout === 'function') return layout;
-      if (this.#layouts.size === KNOWN_LAYOUTS) this.#layouts.clear();
-      this.#layouts.set(text, layout);
+      this.#remember(text, layout);
     }
     // A copy: the message around the header is large and would be kept alive.
     this.#lastHeader = Buffer.from(header);
     this.#lastLayout = layout;
     return layout;
+  }
+
+  #remember(text: string, layout: TensorLayout): void {
+    if (this.#layouts.size === KNOWN_LAYOUTS || this.#knownCharacters + text.length > KNOWN_CHARACTERS) {
+      this.#layouts.clear();
+      this.#knownCharacters = 0;
+    }
+    this.#layouts.set(text, layout);
+    this.#knownCharacters += text.length;
   }
 }
 

@@ -48,13 +48,13 @@ export class Publishing {
     if (this.#comesDue(update)) this.#isDue = true;
     if (!this.#isDue || !this.#fits(update)) return;
     if (this.#options.conflate) {
-      if (!this.#busy) this.#publish(update);
+      if (!this.#busy && update.params.version === update.version) this.#publish(update);
       return;
     }
     // Nothing is ever left out: what cannot be sent yet is waited for, and nobody steps meanwhile.
-    const sent = this.#busy ? this.#busy.then(() => this.#publishHeld(update)) : this.#publishHeld(update);
-    const isHeld = update.hold(sent);
-    expectOption(isHeld, 'publishWeights: conflate', 'true, where it does not stand right behind a scan', false);
+    const expected = 'true, where updates come after further steps';
+    expectOption(update.params.version === update.version, 'publishWeights: conflate', expected, false);
+    update.params.hold(this.#busy ? this.#busy.then(() => this.#publishHeld(update)) : this.#publishHeld(update));
   }
 
   /** Sends what is due still, and ends. */

@@ -118,8 +118,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
       const shown = await replica.advance();
       if (!shown || out.closed) return;
       steps += 1;
-      const held = updateOf(shown, steps, performance.now() - start).emitTo(out);
-      if (held) await held;
+      out.next(updateOf(shown, steps, performance.now() - start));
     };
 
     /** At the end of what there is: further down the log, a snapshot may follow by itself. */

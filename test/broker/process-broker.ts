@@ -20,6 +20,8 @@ export interface ProcessBrokerOptions {
   /** Java's limit, as in `-Xmx1g`. */
   readonly heap: string;
   readonly properties: Readonly<Record<string, string>>;
+  /** Users that log in by SCRAM, as Kafka's StorageTool takes them. */
+  readonly scramUsers: readonly string[];
 }
 
 /** One node of Apache Kafka (broker and controller) as a process of this machine. It never outlives the process that started it. */
@@ -42,13 +44,19 @@ export class ProcessBroker {
 
   /** Writes the settings and formats the empty data folder; once, before the first start. */
   async format(clusterId: string): Promise<void> {
-    const { folder, properties } = this.#options;
+    const { folder, properties, scramUsers } = this.#options;
     await mkdir(folder, { recursive: true });
     const lines = Object.entries({ ...properties, 'log.dirs': join(folder, 'data') }).map(
       ([name, value]) => `${name}=${value}\n`,
     );
     await writeFile(this.#settings, lines.join(''));
-    await run('java', this.#java('kafka.tools.StorageTool', 'format', '--cluster-id', clusterId, '--config', this.#settings));
+    const users = scramUsers.flatMap((user) => ['--add-scram', user]);
+    await this.command('kafka.tools.StorageTool', 'format', '--cluster-id', clusterId, '--config', this.#settings, ...users);
+  }
+
+  /** Runs one of Kafka's own programs to its end. */
+  async command(program: string, ...args: string[]): Promise<void> {
+    await run('java', this.#java(program, ...args));
   }
 
   /** Starts the process; resolves when the cluster lists this broker as alive. */

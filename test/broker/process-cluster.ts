@@ -18,6 +18,16 @@ export interface ProcessClusterOptions {
   readonly nodes?: 1 | 3;
   /** Settings of Kafka beside or instead of the usual ones. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** Places to connect to beside the usual one, by name. */
+  readonly listeners?: Readonly<Record<string, Listener>>;
+  /** Users that log in by SCRAM, as `SCRAM-SHA-256=[name=…,password=…]`. */
+  readonly scramUsers?: readonly string[];
+}
+
+export interface Listener {
+  readonly protocol: 'PLAINTEXT' | 'SSL' | 'SASL_PLAINTEXT' | 'SASL_SSL';
+  /** Settings of this listener alone, without their prefix. */
+  readonly properties?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -32,20 +42,27 @@ export interface ProcessClusterOptions {
 export class ProcessCluster {
   readonly nodes: readonly ProcessBroker[];
   readonly #folder: string;
+  readonly #addresses: ReadonlyMap<string, string>;
 
-  private constructor(nodes: readonly ProcessBroker[], folder: string) {
+  private constructor(nodes: readonly ProcessBroker[], folder: string, addresses: ReadonlyMap<string, string>) {
     this.nodes = nodes;
     this.#folder = folder;
+    this.#addresses = addresses;
   }
 
   /** Starts all nodes; resolves when a consumer group can commit. */
-  static async start({ nodes: count = 1, properties = {} }: ProcessClusterOptions = {}): Promise<ProcessCluster> {
+  static async start(options: ProcessClusterOptions = {}): Promise<ProcessCluster> {
+    const { nodes: count = 1, properties = {}, listeners = {}, scramUsers = [] } = options;
     const jars = await kafkaJars();
     const folder = await mkdtemp(join(tmpdir(), 'rxgrad-kafka-'));
-    const ports = await freePorts(2 * count);
+    const names = Object.keys(listeners);
+    const ports = await freePorts((2 + names.length) * count);
+    const usual = ports.slice(0, 2 * count);
+    const addresses = ports.slice(2 * count).map((port) => `${host}:${port}`);
     const nodes = Array.from({ length: count }, (_, index) => {
       const id = index + 1;
-      const settings = { ...brokerSettings(count), ...nodeSettings(id, ports), ...properties };
+      const own = Object.fromEntries(names.map((name, i) => [name, addresses[index * names.length + i]!]));
+      const settings = withListeners({ ...brokerSettings(count), ...nodeSettings(id, usual), ...properties }, listeners, own);
       const address = `${host}:${ports[index]}`;
       return new ProcessBroker({
         id,
@@ -54,9 +71,10 @@ export class ProcessCluster {
         folder: join(folder, `${id}`),
         heap: count === 1 ? '1g' : '512m',
         properties: settings,
+        scramUsers,
       });
     });
-    const cluster = new ProcessCluster(nodes, folder);
+    const cluster = new ProcessCluster(nodes, folder, new Map(names.map((name, i) => [name, addresses[i]!])));
     try {
       const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A');
       await Promise.all(nodes.map((node) => node.format(clusterId)));
@@ -72,6 +90,11 @@ export class ProcessCluster {
   /** All addresses, comma-separated. */
   get brokers(): string {
     return this.nodes.map(({ address }) => address).join(',');
+  }
+
+  /** Where the first node listens under this name. */
+  addressOf(listener: string): string {
+    return this.#addresses.get(listener)!;
   }
 
   /** Ends all nodes and removes their data. */
@@ -113,6 +136,21 @@ function nodeSettings(id: number, ports: readonly number[]): Record<string, stri
     'controller.listener.names': 'CONTROLLER',
     'controller.quorum.voters': voters.join(','),
   };
+}
+
+function withListeners(
+  settings: Readonly<Record<string, string>>,
+  listeners: Readonly<Record<string, Listener>>,
+  addresses: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const all: Record<string, string> = { ...settings };
+  for (const [name, { protocol, properties = {} }] of Object.entries(listeners)) {
+    all.listeners += `,${name}://${addresses[name]}`;
+    all['advertised.listeners'] += `,${name}://${addresses[name]}`;
+    all['listener.security.protocol.map'] += `,${name}:${protocol}`;
+    for (const [key, value] of Object.entries(properties)) all[`listener.name.${name.toLowerCase()}.${key}`] = value;
+  }
+  return all;
 }
 
 /** Ports that nobody listens at, below the range that Linux gives to outgoing connections: they stay free over a restart. */

@@ -1,7 +1,7 @@
 import { gradientBatch, momentum, type Parameters, type ScanOptions, staleness, type TrainingEvent } from 'rxgrad';
 import { from } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import { type FileTensor, readTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
+import { type FileTensor, planTensorFile, readTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
 import { wave } from '../stages/gradients.ts';
 import { dense, model, ROWS, WIDTH } from '../stages/stale.ts';
 import { bitsOf } from './batches.ts';
@@ -32,7 +32,7 @@ function saved(change: Change): Uint8Array {
   const changed = new Map(tensors);
   const facts = JSON.parse(metadata['rxgrad.state']!);
   change(changed, facts);
-  return writeTensorFile(changed, { ...metadata, 'rxgrad.state': JSON.stringify(facts) });
+  return writeTensorFile(planTensorFile(changed, { ...metadata, 'rxgrad.state': JSON.stringify(facts) }));
 }
 
 /** Loads a file, and runs on from it; returns what that failed with. */

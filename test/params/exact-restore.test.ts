@@ -42,7 +42,11 @@ describe('going on exactly', () => {
   it.each<[string, ScanOptions & { momentum?: number }, string]>([
     ['momentum', { ...usual, momentum: 0.8 }, 'momentum was 0.9, and is 0.8'],
     ['rate', { ...usual, lr: 0.2 }, 'lr was 0.1, and is 0.2'],
-    ['schedule', { ...usual, lr: stepLR({ baseLr: 0.1, stepSize: 1 }) }, 'lr was 0.1, and is {"baseLr":0.1}'],
+    [
+      'schedule',
+      { ...usual, lr: stepLR({ baseLr: 0.1, stepSize: 1 }) },
+      'lr was 0.1, and is {"baseLr":0.1,"stepSize":1,"type":"StepLR"}',
+    ],
     ['when rates tick', { ...usual, tickOn: 'step' }, 'tickOn was "epoch", and is "step"'],
   ])('names another %s', (_, options, said) => {
     const message = goOn(

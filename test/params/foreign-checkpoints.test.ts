@@ -2,7 +2,7 @@ import { addDecayedWeights, adam as amsgrad, gradientBatch, Parameters } from 'r
 import { from, pipe } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { meaningOf } from '../../src/params/foreign-names.ts';
-import { writeTensorFile } from '../../src/params/tensor-file.ts';
+import { planTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
 import { batch, model, type Scan, scans } from '../optimizers/batches.ts';
 
 const momentum = scans.find(([name]) => name === 'Momentum {}')![1];
@@ -89,7 +89,9 @@ describe('checkpoints of others', () => {
       `module.${name}`,
       { dims, data: new Float32Array(dims.reduce((size, dim) => size * dim, 1)) },
     ]);
-    const file = writeTensorFile(Object.entries({ ...Object.fromEntries(weights), 'bn.running_mean': scalar }), {});
+    const file = writeTensorFile(
+      planTensorFile(Object.entries({ ...Object.fromEntries(weights), 'bn.running_mean': scalar }), {}),
+    );
     const params = model();
     expect(() => params.loadStateDict(file)).toThrow('"bn.running_mean" is no parameter, nor an optimizer\'s state of one');
     params.loadStateDict(file, { strict: false });
@@ -107,7 +109,7 @@ describe('checkpoints of others', () => {
     const params = Parameters.create({ w: { dims: [1] } });
     const one = { dims: [1], data: Float32Array.of(1) };
     const state = ['exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'step'].map((key) => [`state.w.${key}`, one]);
-    params.loadStateDict(writeTensorFile(Object.entries({ w: one, ...Object.fromEntries(state) }), {}));
+    params.loadStateDict(writeTensorFile(planTensorFile(Object.entries({ w: one, ...Object.fromEntries(state) }), {})));
     let error: unknown;
     from([gradientBatch({ gradients: { w: Float32Array.of(1) } })])
       .pipe(amsgrad(params, { amsgrad: true }))

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, inject, it, vi } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
+import { readAll } from '../../src/sources/read-all.ts';
+import type { Position } from '../../src/sources/transport.ts';
 import { ProcessCluster } from '../broker/process-cluster.ts';
-import { collect } from './collector.ts';
+import { collect, textOf } from './collector.ts';
 
 describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker restarts', () => {
   it('goes on without loss or repetition', { timeout: 180_000 }, async (context) => {
@@ -29,6 +31,48 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     expect(await transport.endOffsets(topic)).toEqual([40]);
   });
 
+  it('writes every transaction once, whenever the broker is killed', { timeout: 300_000 }, async (context) => {
+    const cluster = await ProcessCluster.start();
+    context.onTestFinished(() => cluster.stop());
+    const transport = kafkaTransport({ brokers: cluster.brokers.split(',') });
+    context.onTestFinished(() => transport.close());
+    const topic = `restart-${randomUUID()}`;
+    await transport.createTopic(topic, { partitions: 2 });
+    const writer = await transport.writer(`writer-${randomUUID()}`);
+    const positions: Position[][] = [];
+    let on = true;
+    const writing = (async () => {
+      for (let i = 0; on; i++) {
+        const value = Buffer.from(`${i}`);
+        positions.push(
+          await writer.write([
+            { topic, value },
+            { topic, value, partition: 1 },
+          ]),
+        );
+      }
+    })();
+    for (let kill = 0; kill < 4; kill++) {
+      const before = positions.length;
+      await vi.waitFor(() => expect(positions.length).toBeGreaterThan(before + 20), { timeout: 60_000, interval: 5 });
+      await cluster.nodes[0]!.kill();
+      await cluster.nodes[0]!.start();
+    }
+    on = false;
+    await writing;
+    const read: string[][] = [[], []];
+    const offsets: number[][] = [[], []];
+    await readAll(transport, topic, {}, ({ offset, value }, partition) => {
+      read[partition]!.push(textOf(value));
+      offsets[partition]!.push(offset);
+    });
+    const all = positions.map((_, i) => `${i}`);
+    expect(read).toEqual([all, all]);
+    expect(positions.map(([first]) => first!.offset)).toEqual(offsets[0]);
+    expect(positions.map(([, second]) => second!.offset)).toEqual(offsets[1]);
+    context.annotate(`${positions.length} transactions, 4 kills`);
+  });
+
   it('ends with one error where the broker stays away', { timeout: 120_000 }, async (context) => {
     const cluster = await ProcessCluster.start();
     context.onTestFinished(() => cluster.stop());
@@ -45,12 +89,21 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     const collector = await collect(context, transport, { topic, onError });
     await transport.produce(topic, [{ value: Buffer.from('a') }]);
     await collector.until(1);
+    const writer = await transport.writer(`writer-${randomUUID()}`);
+    await writer.write([{ topic, value: Buffer.from('w') }]);
 
     await cluster.nodes[0]!.kill();
+    const write = () => writer.write([{ topic, value: Buffer.from('x') }]);
+    const unwritten = write();
     const refused = transport.produce(topic, [{ value: Buffer.from('b') }]);
     await expect(refused).rejects.toMatchObject({
       key: 'transportFailed',
       message: expect.stringContaining('no broker can be reached'),
+    });
+    await expect(unwritten).rejects.toMatchObject({ key: 'transportFailed' });
+    await expect(write()).rejects.toMatchObject({
+      key: 'transportFailed',
+      message: expect.stringContaining('Open the writer again'),
     });
     expect(await gone.promise).toMatchObject({ key: 'transportFailed' });
     await collector.stop();

@@ -67,7 +67,7 @@ describe.skipIf(!found)('on a broker', () => {
   });
 
   it('tells that the broker wants another way to log in, without the password', async (context) => {
-    const transport = kafkaTransport({ brokers, sasl: { mechanism: 'plain', username: 'u', password: 'secret' } });
+    const transport = kafkaTransport({ brokers, sasl: { mechanism: 'SCRAM-SHA-256', username: 'u', password: 'secret' } });
     context.onTestFinished(() => transport.close());
     const failed = await transport.endOffsets('gradients').catch((error: unknown) => error);
     expect(failed).toMatchObject({ key: 'transportFailed', message: expect.stringContaining('Check sasl and ssl') });
@@ -88,13 +88,19 @@ describe.skipIf(!found)('on a broker', () => {
   it('stays in its group while a delivery takes longer than the session', { timeout: 60_000 }, async (context) => {
     const { transport, topic } = await setUp(context);
     const gate = Promise.withResolvers<void>();
-    const collector = await collect(context, transport, { topic, group: `group-${randomUUID()}`, deliver: () => gate.promise });
+    const onAssigned = vi.fn(() => new Map<number, number>());
+    const onRevoked = vi.fn();
+    const options = { topic, group: `group-${randomUUID()}`, deliver: () => gate.promise, onAssigned, onRevoked };
+    const collector = await collect(context, transport, options);
     for (const text of ['a', 'b', 'c', 'd', 'e']) await transport.produce(topic, texts(text));
     await collector.until(1);
     setTimeout(gate.resolve, 17_000);
     await collector.until(5);
     expect(collector.texts()).toEqual(['a', 'b', 'c', 'd', 'e']);
     expect(collector.errors).toEqual([]);
+    // It would be asked again after it had lost its membership.
+    expect(onAssigned).toHaveBeenCalledTimes(1);
+    expect(onRevoked).not.toHaveBeenCalled();
   });
 
   it('ends with an error where the records it needs next were deleted', async (context) => {
@@ -126,7 +132,7 @@ describe('without a broker', () => {
     await new Promise((resolve) => server.close(resolve));
     const transport = kafkaTransport({
       brokers: [`127.0.0.1:${port}`],
-      sasl: { mechanism: 'plain', username: 'u', password: 'secret' },
+      sasl: { mechanism: 'SCRAM-SHA-256', username: 'u', password: 'secret' },
     });
     context.onTestFinished(() => transport.close());
     const failed = await transport.produce('gradients', texts('a')).catch((error: unknown) => error);
@@ -153,7 +159,7 @@ describe('without a broker', () => {
   });
 
   it('refuses to be made without brokers', () => {
-    expect(() => kafkaTransport({ brokers: [] })).toThrow('brokers: expected at least one host:port, got none');
+    expect(() => kafkaTransport({ brokers: [] })).toThrow('brokers: expected at least one host:port, got 0');
   });
 });
 

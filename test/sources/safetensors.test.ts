@@ -109,6 +109,18 @@ describe('a header seen before', () => {
     expect(accepted(Buffer.from(b), reader).layout).toBe(other);
   });
 
+  it('is forgotten where those that are known grow large', () => {
+    const reader = new SafetensorsReader();
+    const long = (name: string) => written({ [name.repeat(1_500_000)]: Float32Array.of(1) });
+    const [a, b, c] = [long('a'), long('b'), long('c')];
+    const first = accepted(a, reader).layout;
+    accepted(b, reader);
+    expect(accepted(a, reader).layout).toBe(first);
+    accepted(c, reader);
+    expect(accepted(a, reader).layout).not.toBe(first);
+    expect(accepted(a, reader).layout).toEqual(first);
+  });
+
   it('is not taken for another of the same length', () => {
     const reader = new SafetensorsReader();
     expect(accepted(written({ a: Float32Array.of(1) }), reader).layout.tensors[0]!.name).toBe('a');

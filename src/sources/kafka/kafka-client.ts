@@ -1,40 +1,41 @@
 import { channel } from 'node:diagnostics_channel';
-import type { ConnectionOptions } from 'node:tls';
-import kafkajs, { type Kafka, type LogEntry, type SASLOptions } from 'kafkajs';
+import kafkajs, { type Kafka, type LogEntry } from 'kafkajs';
+import { limitDecoding } from './decoding-limits.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 import { readingSockets } from './reading-socket.ts';
-
-export interface KafkaConnectionOptions {
-  /** `host:port` of one broker or more; the others are learned from them. */
-  readonly brokers: readonly string[];
-  /** Default `'rxgrad'`. */
-  readonly clientId?: string;
-  readonly ssl?: boolean | ConnectionOptions;
-  readonly sasl?: SASLOptions;
-  /** How long one attempt to connect may take. Default 3000. */
-  readonly connectTimeoutMs?: number;
-}
+import { authentication } from './sasl.ts';
 
 const logChannel = channel('rxgrad:sources:log');
+
+/** What one fetch asks for. Brokers send more only where a single batch of records is larger. */
+export const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, minBytes: 1 };
+const answerOverheadBytes = 16 * 2 ** 20;
 
 /** What one client does beside connecting. */
 export interface KafkaClientBehaviour {
   /** Attempts after the first, a second apart at most. Default 2. */
   readonly retries?: number;
   readonly onLog?: (entry: LogEntry) => void;
+  /** Is told of a connection's error at once: kafkajs tries again first, whatever it is. */
+  readonly onSocketError?: (error: Error) => void;
 }
 
 /** Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. */
-export function kafkaClient(options: KafkaConnectionOptions, { retries = 2, onLog }: KafkaClientBehaviour = {}): Kafka {
-  const { brokers, clientId = 'rxgrad', ssl, sasl, connectTimeoutMs = 3000 } = options;
+export function kafkaClient(
+  { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes }: KafkaSettings,
+  { retries = 2, onLog, onSocketError }: KafkaClientBehaviour = {},
+): Kafka {
+  const mostBytes = Math.max(fetchBytes.maxBytes, maxRecordBytes) + answerOverheadBytes;
+  limitDecoding(mostBytes);
   return new kafkajs.Kafka({
     brokers: [...brokers],
     clientId,
-    ...(ssl === undefined ? {} : { ssl }),
-    ...(sasl === undefined ? {} : { sasl }),
+    ...(tls ? { ssl: tls } : {}),
+    ...(sasl ? { sasl: authentication(sasl) } : {}),
     connectionTimeout: connectTimeoutMs,
     authenticationTimeout: 10_000,
     retry: { retries, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 },
-    socketFactory: readingSockets(),
+    socketFactory: readingSockets(mostBytes, onSocketError),
     logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => {
       onLog?.(entry);

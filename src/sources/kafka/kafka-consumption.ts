@@ -6,17 +6,15 @@ import { type PartitionBounds, requireOffset, requirePartition, startingOffsets 
 import type { ConsumeOptions, Consumption } from '../transport.ts';
 import { assignmentCalls } from './assignment-calls.ts';
 import { type DeliveryLane, deliveryLane } from './delivery-lane.ts';
-import type { KafkaConnectionOptions } from './kafka-client.ts';
 import { isFinal, kafkaError } from './kafka-error.ts';
 import { kafkaMember, session } from './kafka-member.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 import { knownEnd } from './known-end.ts';
 import { logRecords } from './log-records.ts';
 
 export interface KafkaConsumptionContext {
   readonly name: string;
-  readonly connection: KafkaConnectionOptions;
-  /** How long brokers may be out of reach before the consumption gives up. */
-  readonly reconnectForMs: number;
+  readonly settings: KafkaSettings;
   readonly bounds: (topic: string) => Promise<PartitionBounds[]>;
   /** The next offset by partition that a group has acknowledged. */
   readonly acknowledged: (groupId: string, topic: string) => Promise<ReadonlyMap<number, number>>;
@@ -33,6 +31,7 @@ const pauseAfterMs = 100;
 /** Consumes a topic as a member of a group, through kafkajs; resolves once the group was joined. */
 export async function consumeKafka(context: KafkaConsumptionContext, options: ConsumeOptions): Promise<Consumption> {
   const { topic, group } = options;
+  const { reconnectForMs } = context.settings;
   const bounds = await context.bounds(topic);
   const starts = options.from === undefined ? null : startingOffsets(topic, bounds, options.from, new Map());
   const lanes = new Map<number, DeliveryLane>();
@@ -95,9 +94,9 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   }
 
   async function connect(): Promise<void> {
-    const retries = Math.min(mostRetries, Math.ceil(context.reconnectForMs / 1000));
+    const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
     const member = kafkaMember(
-      { connection: context.connection, groupId, topic, retries },
+      { settings: context.settings, groupId, topic, retries },
       {
         take: (payload) => take(member.consumer, payload),
         fetchStarts: () => sought.clear(),
@@ -125,6 +124,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
           lane.pass(nextOffset);
           lane.endAt(end);
         },
+        socketFailed(error) {
+          if (isFinal(error)) fail(kafkaError(context.name, error, topic));
+        },
+        refused: () => fail(groupRefused(context.name, groupId)),
         outOfRange: (partition) => void checkPosition(partition),
         crashed(error) {
           if (consumer === member.consumer) void reconnect(error);
@@ -138,7 +141,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function reconnect(error: unknown): Promise<void> {
     if (stopped) return;
     consumer = null;
-    if (isFinal(error) || Date.now() - lastContactMs > context.reconnectForMs) {
+    if (isFinal(error) || Date.now() - lastContactMs > reconnectForMs) {
       fail(kafkaError(context.name, error, topic));
       return;
     }
@@ -302,6 +305,11 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       return stopping;
     },
   };
+}
+
+function groupRefused(transport: string, group: string): RxgradError {
+  const advice = "Give this client's user the right to read that group";
+  return new RxgradError('transportFailed', { transport, problem: `not authorized to access group "${group}"`, advice });
 }
 
 /** Runs what kafkajs refuses while it is not a member of the group. */

@@ -1,11 +1,11 @@
 import { isRxgradError, RxgradError } from '../../errors.ts';
+import { type Advice, isFinalSocketError, socketAdvice } from './socket-error.ts';
 
 interface KafkaFailure {
   readonly name?: string;
   readonly type?: string;
-  readonly code?: number | string;
+  readonly code?: unknown;
   readonly message?: string;
-  readonly retriable?: boolean;
   readonly cause?: unknown;
   readonly originalError?: unknown;
   readonly errors?: readonly unknown[];
@@ -19,8 +19,19 @@ const unreachable = [
   'KafkaJSRequestTimeoutError',
   'KafkaJSNoBrokerAvailableError',
   'KafkaJSBrokerNotFound',
+  // Who gives tokens may be away for a while, like a broker.
+  'NoToken',
 ];
-const refused = ['KafkaJSSASLAuthenticationError', 'KafkaJSUnsupportedMagicByteInMessageSet', 'KafkaJSNotImplemented'];
+const refused = [
+  'KafkaJSSASLAuthenticationError',
+  'KafkaJSUnsupportedMagicByteInMessageSet',
+  'KafkaJSNotImplemented',
+  'TokenRefused',
+  'OversizedBatch',
+  // What kafkajs cannot decode, it never will.
+  'RangeError',
+  'TypeError',
+];
 
 /** Whether an error tells that Kafka will never accept this: waiting for a broker to come back would not help. */
 export function isFinal(error: unknown): boolean {
@@ -56,29 +67,43 @@ export function kafkaError(transport: string, error: unknown, topic?: string): R
   if (isRxgradError(error)) return error;
   if (topic !== undefined && isUnknownTopic(error))
     return new RxgradError('unknownTopic', { transport, topic }, { cause: error });
-  const [problem, advice] = diagnosis(error);
+  const [problem, advice] = diagnosis(error, topic);
   return new RxgradError('transportFailed', { transport, problem, advice }, { cause: error });
 }
 
-function diagnosis(error: unknown): [problem: string, advice: string] {
+function diagnosis(error: unknown, topic = 'a topic'): Advice {
   const chain = failures(error);
   const message = chain.at(-1)?.message ?? String(error);
-  if (chain.some(({ name }) => name === 'KafkaJSSASLAuthenticationError')) {
-    return ['the broker refused the credentials', 'Check sasl (mechanism, username, password) and ssl'];
-  }
+  const atSocket = chain.map(socketAdvice).find((advice) => advice !== null);
+  if (atSocket) return atSocket;
+  if (chain.some(isRefusal))
+    return ['the broker refused the credentials', 'Check sasl (mechanism, username, password or token) and ssl'];
   if (chain.some(({ type = '' }) => type.includes('SASL')))
     return [message, 'Check sasl and ssl: does the broker want this mechanism?'];
   if (chain.some(({ type = '' }) => type.endsWith('AUTHORIZATION_FAILED'))) {
     return [message, "Give this client's user the right to do so"];
+  }
+  if (chain.some(({ name }) => name === 'NoToken')) return [message, 'Check the function that gives the token'];
+  if (chain.some(({ name }) => name === 'OversizedBatch')) {
+    return [`${message} (${topic})`, 'See who writes to the topic, and begin behind it; or raise maxRecordBytes'];
   }
   if (isUnreachable(error))
     return [`no broker can be reached (${message})`, 'Check brokers, ssl and sasl, and that Kafka runs there'];
   return [message, "Look at the broker's log"];
 }
 
-function isFinalFailure({ name = '', type = '' }: KafkaFailure): boolean {
+function isRefusal({ name, type }: KafkaFailure): boolean {
+  return name === 'KafkaJSSASLAuthenticationError' || name === 'TokenRefused' || type === 'SASL_AUTHENTICATION_FAILED';
+}
+
+function isFinalFailure(failure: KafkaFailure): boolean {
+  const { name = '', type = '' } = failure;
   return (
-    refused.includes(name) || type.includes('SASL') || type.endsWith('AUTHORIZATION_FAILED') || type === 'INVALID_TOPIC_EXCEPTION'
+    refused.includes(name) ||
+    type.includes('SASL') ||
+    type.endsWith('AUTHORIZATION_FAILED') ||
+    type === 'INVALID_TOPIC_EXCEPTION' ||
+    isFinalSocketError(failure)
   );
 }
 

@@ -1,8 +1,9 @@
 import kafkajs, { type Consumer, type EachBatchPayload, type PartitionAssigner } from 'kafkajs';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { fetchBytes, kafkaClient } from './kafka-client.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 
 export interface MemberOptions {
-  readonly connection: KafkaConnectionOptions;
+  readonly settings: KafkaSettings;
   readonly groupId: string;
   readonly topic: string;
   /** Attempts to reach a broker within one membership. */
@@ -24,10 +25,13 @@ export interface MemberEvents {
   passed(partition: number, nextOffset: number, end: number): void;
   /** The next record to be fetched is gone, and kafkajs goes on at the first that is there. */
   outOfRange(partition: number): void;
+  /** A connection failed; kafkajs tries again. */
+  socketFailed(error: Error): void;
+  /** The group does not take this client's user. */
+  refused(): void;
   crashed(error: unknown): void;
 }
 
-const fetchBytes = { maxBytesPerPartition: 8 * 2 ** 20, maxBytes: 64 * 2 ** 20, minBytes: 1 };
 // Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
 const maxWaitTimeInMs = 100;
 export const session = { sessionTimeout: 15_000, rebalanceTimeout: 15_000, heartbeatInterval: 2000 };
@@ -35,15 +39,18 @@ const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartO
 const partitionsAtOnce = 32;
 
 /** Makes one membership of a group: a kafkajs consumer that is not connected yet, and what starts it. */
-export function kafkaMember({ connection, groupId, topic, retries }: MemberOptions, events: MemberEvents) {
+export function kafkaMember({ settings, groupId, topic, retries }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
 
-  const kafka = kafkaClient(connection, {
+  const kafka = kafkaClient(settings, {
     retries,
+    onSocketError: events.socketFailed,
     onLog({ log }) {
-      // kafkajs says so nowhere but in its log (2.2.4, ConsumerGroup).
-      if (log.message.startsWith('Offset out of range')) events.outOfRange(Number(log.partition));
+      // kafkajs says so nowhere but in its log (2.2.4, ConsumerGroup), where an error may be in the message's place.
+      if (String(log.message).startsWith('Offset out of range')) events.outOfRange(Number(log.partition));
+      // Nor does it say why it has found no coordinator of the group, and looks for one without end.
+      if (String(log.error).startsWith('Not authorized to access group')) events.refused();
     },
   });
 

@@ -3,22 +3,13 @@ import { RxgradError } from '../../errors.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
 import type { Consumption, NewRecord, TransactionalWriter, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { kafkaClient } from './kafka-client.ts';
 import { consumeKafka } from './kafka-consumption.ts';
-import { isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isFinal, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 
-export interface KafkaTransportOptions extends KafkaConnectionOptions {
-  /** How long brokers may be out of reach before a consumption or an append fails. Default 120000. */
-  readonly reconnectForMs?: number;
-  /** The largest record, and `max.message.bytes` of the topics that `createTopic` makes. Default 96 MiB. */
-  readonly maxRecordBytes?: number;
-  /** Of the topics that `createTopic` makes. Default: the broker's. */
-  readonly replicationFactor?: number;
-}
-
 const mostPartitions = 10_000;
-const brokersDefault = -1;
 /**
  * Kafka compacts closed segments only, once half of the log is superseded by its default: small segments that close soon
  * keep a topic of a few keys short. Tombstones stay for a day, for consumers that were away.
@@ -41,16 +32,14 @@ const compaction = {
  * const transport = kafkaTransport({ brokers: ['localhost:9092'] });
  */
 export function kafkaTransport(options: KafkaTransportOptions): Transport {
-  const { reconnectForMs = 120_000, maxRecordBytes = 96 * 2 ** 20, replicationFactor = brokersDefault } = options;
-  if (options.brokers.length === 0) {
-    throw new RxgradError('invalidOption', { option: 'brokers', expected: 'at least one host:port', got: 'none' });
-  }
-  const name = `Kafka ${options.brokers.join(',')}`;
+  const settings = kafkaSettings(options);
+  const { brokers, reconnectForMs, maxRecordBytes, replicationFactor } = settings;
+  const name = `Kafka ${brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
   const writers = new Set<TransactionalWriter>();
   const consumptions = new Set<Consumption>();
-  const kafka = kafkaClient(options);
+  const kafka = kafkaClient(settings);
   const admin = lasting(() => kafka.admin());
   const producer = lasting(() =>
     kafka.producer({
@@ -66,7 +55,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     try {
       const first = await admin.connected();
       return await question(first).catch(async (error) => {
-        if (!isUnreachable(error)) throw error;
+        if (isFinal(error) || !isUnreachable(error)) throw error;
         // The connection is from before a broker's restart.
         await admin.drop();
         return question(await admin.connected());
@@ -141,13 +130,12 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
     async writer(id) {
       if (closed) throw closedTransport(name);
-      const writer = await kafkaWriter({ name, connection: options, reconnectForMs, mostBytes, requireRecords }, id);
+      const writer = await kafkaWriter({ name, settings, mostBytes, requireRecords }, id);
       writers.add(writer);
       return { ...writer, close: () => writer.close().finally(() => writers.delete(writer)) };
     },
     async consume(consumeOptions) {
-      const context = { name, connection: options, reconnectForMs, bounds, acknowledged };
-      const consumption = await consumeKafka(context, consumeOptions);
+      const consumption = await consumeKafka({ name, settings, bounds, acknowledged }, consumeOptions);
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
     },

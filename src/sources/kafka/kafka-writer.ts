@@ -3,16 +3,15 @@ import kafkajs, { type Producer, type Transaction } from 'kafkajs';
 import { isRxgradError, RxgradError } from '../../errors.ts';
 import { closedTransport } from '../topic-bounds.ts';
 import type { Position, TopicRecord, TransactionalWriter } from '../transport.ts';
-import { type KafkaConnectionOptions, kafkaClient } from './kafka-client.ts';
+import { kafkaClient } from './kafka-client.ts';
 import { isAnswer, isFenced, isFinal, isTooLarge, isUnreachable, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 import { lastingTransactions } from './transaction-coordinator.ts';
 
 export interface KafkaWriterContext {
   readonly name: string;
-  readonly connection: KafkaConnectionOptions;
-  /** How long brokers may be out of reach before a write fails. */
-  readonly reconnectForMs: number;
+  readonly settings: KafkaSettings;
   /** The largest record batch that a topic takes, where that can be known. */
   readonly mostBytes: (topic: string) => Promise<number | string>;
   /** Refuses what no topic could take. */
@@ -31,7 +30,7 @@ const concurrentDelayMs = 20;
 /** Opens a transactional producer: brokers then refuse the one that had its id. */
 export async function kafkaWriter(context: KafkaWriterContext, id: string): Promise<TransactionalWriter> {
   const writer = `${context.name}, writer "${id}"`;
-  const client = lastingTransactions(kafkaClient(context.connection), context.reconnectForMs);
+  const client = lastingTransactions(kafkaClient(context.settings), context.settings.reconnectForMs);
   const producer = client.producer({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,
@@ -88,7 +87,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
 
   /** Repeats a request until a broker answers it: it has the same sequence number, so brokers append it once. */
   async function lasting<T>(request: () => Promise<T>): Promise<T> {
-    const giveUpAtMs = Date.now() + context.reconnectForMs;
+    const giveUpAtMs = Date.now() + context.settings.reconnectForMs;
     for (;;) {
       try {
         return await request();

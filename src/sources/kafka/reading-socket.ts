@@ -5,23 +5,28 @@ import type { ISocketFactory } from 'kafkajs';
 const keepAliveDelayMs = 60_000;
 const landingBytes = 64 * 1024;
 const mostReusedBytes = 96 * 2 ** 20;
-const mostFrameBytes = 2 ** 30;
 const lengthBytes = 4;
+
+/** What arrives is not what a broker sends to a client that speaks as this one does. */
+export class UnexpectedBytes extends Error {
+  readonly code: 'EXPECTED_TLS' | 'NO_BROKER' | 'LARGE_ANSWER';
+
+  constructor(code: UnexpectedBytes['code'], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
 
 /**
  * Makes sockets for kafkajs that read a large response straight into one buffer (net's `onread`), where kafkajs otherwise
- * gathers it from chunks of 64 KB. TLS reads as ever.
+ * gathers it from chunks of 64 KB, and none of more than `mostBytes`.
  *
  * The buffer is used again for the next large response of the connection: kafkajs 2.2.4 copies what it gets before the
  * `data` event returns (`Buffer.concat` in `Connection#processData`), but for the first response, which so gets its own.
  */
-export function readingSockets(): ISocketFactory {
+export function readingSockets(mostBytes: number, onError: (error: Error) => void = () => {}): ISocketFactory {
   return ({ host, port, ssl, onConnect }) => {
-    if (ssl) {
-      const servername = net.isIP(host) ? {} : { servername: host };
-      return tls.connect({ host, port, ...servername, ...ssl }, onConnect).setKeepAlive(true, keepAliveDelayMs);
-    }
-    const frames = frameReader((frame) => socket.emit('data', frame));
+    const frames = frameReader((frame) => socket.emit('data', frame), mostBytes);
     const onread = {
       buffer: frames.room,
       callback(length: number): boolean {
@@ -33,8 +38,10 @@ export function readingSockets(): ISocketFactory {
         return true;
       },
     };
-    const socket = net.connect({ host, port, onread }, onConnect);
-    return socket.setKeepAlive(true, keepAliveDelayMs).setNoDelay(true);
+    const servername = net.isIP(host) ? {} : { servername: host };
+    const options = { host, port, onread };
+    const socket = ssl ? tls.connect({ ...options, ...servername, ...ssl }, onConnect) : net.connect(options, onConnect);
+    return socket.setKeepAlive(true, keepAliveDelayMs).setNoDelay(true).on('error', onError);
   };
 }
 
@@ -42,7 +49,7 @@ export function readingSockets(): ISocketFactory {
  * Cuts a stream into Kafka's frames (a 32-bit length, then as many bytes): the reader fills `room()`, then says how much
  * it was. Small frames are emitted as copies, several at once; a large one is lent until the next large one begins.
  */
-export function frameReader(emit: (bytes: Buffer) => void) {
+export function frameReader(emit: (bytes: Buffer) => void, mostBytes: number) {
   const landing = Buffer.allocUnsafeSlow(landingBytes);
   let landed = 0;
   let reused = Buffer.alloc(0);
@@ -71,12 +78,12 @@ export function frameReader(emit: (bytes: Buffer) => void) {
 
   function takeSmall(length: number): void {
     landed += length;
-    const complete = completeBytes(landing, landed);
+    const complete = completeBytes(landing, landed, mostBytes);
     if (complete > 0) emitAll(Buffer.from(landing.subarray(0, complete)));
     landing.copyWithin(0, complete, landed);
     landed -= complete;
     if (landed < lengthBytes) return;
-    const bytes = frameBytes(landing, 0);
+    const bytes = frameBytes(landing, 0, mostBytes);
     if (bytes <= landingBytes) return;
     large = largeBuffer(bytes);
     filled = landing.copy(large, 0, 0, landed);
@@ -89,19 +96,30 @@ export function frameReader(emit: (bytes: Buffer) => void) {
   };
 }
 
-function completeBytes(bytes: Buffer, end: number): number {
+function completeBytes(bytes: Buffer, end: number, mostBytes: number): number {
   let complete = 0;
   while (end - complete >= lengthBytes) {
-    const next = complete + frameBytes(bytes, complete);
+    const next = complete + frameBytes(bytes, complete, mostBytes);
     if (next > end) break;
     complete = next;
   }
   return complete;
 }
 
-function frameBytes(bytes: Buffer, at: number): number {
+function frameBytes(bytes: Buffer, at: number, mostBytes: number): number {
   const length = lengthBytes + bytes.readInt32BE(at);
-  // Something else listens there: its bytes are no length, and must not become an allocation.
-  if (length < lengthBytes || length > mostFrameBytes) throw new Error('expected the answer of a Kafka broker, got other bytes');
-  return length;
+  if (length >= lengthBytes && length <= mostBytes) return length;
+  throw unexpected(bytes.subarray(at, at + lengthBytes), length, mostBytes);
+}
+
+/** Something else may listen there: its bytes are no length, and must not become an allocation. */
+function unexpected(bytes: Buffer, length: number, mostBytes: number): UnexpectedBytes {
+  // An alert or a handshake of TLS: type, then version 3.x.
+  if ((bytes[0] === 0x15 || bytes[0] === 0x16) && bytes[1] === 3) {
+    return new UnexpectedBytes('EXPECTED_TLS', 'the port speaks TLS');
+  }
+  if (length < lengthBytes || bytes.every((byte) => byte >= 0x20 && byte < 0x7f)) {
+    return new UnexpectedBytes('NO_BROKER', 'expected the answer of a Kafka broker, got other bytes');
+  }
+  return new UnexpectedBytes('LARGE_ANSWER', `expected an answer of at most ${mostBytes} bytes, got ${length}`);
 }

@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { frameReader } from '../../../src/sources/kafka/reading-socket.ts';
 
+const mostBytes = 1_000_000;
+
 describe('frameReader', () => {
   it('hands on every byte in whole frames, however they arrive', () => {
     const size = fc.oneof(fc.nat(200), fc.integer({ min: 65_500, max: 65_600 }), fc.integer({ min: 65_536, max: 300_000 }));
@@ -21,7 +23,7 @@ describe('frameReader', () => {
 
   it('never writes again to the small frames, nor to a large first one', () => {
     const kept: Buffer[] = [];
-    const reader = frameReader((bytes) => kept.push(bytes));
+    const reader = frameReader((bytes) => kept.push(bytes), mostBytes);
     const sizes = [100_000, 10, 90_000, 20, 80_000];
     feed(reader, Buffer.concat(sizes.map(frame)), [7000]);
     expect(kept.map(({ length }) => length - 4)).toEqual(sizes);
@@ -31,6 +33,17 @@ describe('frameReader', () => {
   it('refuses bytes that are no frames', () => {
     expect(() => read(Buffer.from('HTTP/1.1 400 Bad Request'), [1000])).toThrow('expected the answer of a Kafka broker');
     expect(() => read(Buffer.from([255, 255, 255, 255]), [4])).toThrow('expected the answer of a Kafka broker');
+    expect(() => read(Buffer.from([0x15, 3, 3, 0, 2, 2, 80]), [7])).toThrow('the port speaks TLS');
+  });
+
+  it('refuses a frame above the limit before there is room for it', () => {
+    const before = process.memoryUsage().arrayBuffers;
+    const length = Buffer.alloc(4);
+    length.writeInt32BE(mostBytes - 3);
+    expect(() => read(length, [4])).toThrow(`expected an answer of at most ${mostBytes} bytes, got ${mostBytes + 1}`);
+    length.writeInt32BE(0x10000000);
+    expect(() => read(length, [4])).toThrow('at most');
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(4_000_000);
   });
 });
 
@@ -46,7 +59,7 @@ function frame(size: number, seed: number): Buffer {
 function read(sent: Buffer, readSizes: readonly number[]): Buffer[] {
   const emitted: Buffer[] = [];
   feed(
-    frameReader((bytes) => emitted.push(Buffer.from(bytes))),
+    frameReader((bytes) => emitted.push(Buffer.from(bytes)), mostBytes),
     sent,
     readSizes,
   );

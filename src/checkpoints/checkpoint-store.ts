@@ -1,0 +1,30 @@
+/** A checkpoint as its store lists it. */
+export interface CheckpointEntry {
+  readonly version: number;
+  readonly bytes: number;
+  /** Milliseconds since 1970 (UTC). */
+  readonly savedAtMs: number;
+  /** Whether it stays, however many come after it. */
+  readonly pinned: boolean;
+}
+
+/** Where checkpoints are kept, by version: files of bytes, each of which is there whole or not at all. */
+export interface CheckpointStore {
+  readonly name: string;
+  /** What there is, newest version first. */
+  list(): Promise<CheckpointEntry[]>;
+  /** The bytes of one, as they are there. */
+  read(version: number): Promise<Uint8Array>;
+  /** Writes one, and removes those beyond the number that is kept. One of this version is replaced. */
+  write(version: number, file: Uint8Array): Promise<void>;
+  remove(version: number): Promise<void>;
+  pin(version: number, pinned: boolean): Promise<void>;
+  /** Gives up what it holds open. */
+  close(): Promise<void>;
+}
+
+/** The versions that are not kept any more: not pinned, and older than the newest `keep`. */
+export function superseded(entries: readonly CheckpointEntry[], keep: number): number[] {
+  const unpinned = entries.filter(({ pinned }) => !pinned).map(({ version }) => version);
+  return unpinned.sort((a, b) => b - a).slice(keep);
+}

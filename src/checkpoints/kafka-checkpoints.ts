@@ -1,0 +1,229 @@
+import { randomUUID } from 'node:crypto';
+import * as v from 'valibot';
+import { RxgradError } from '../errors.ts';
+import { count, parseOptions } from '../options.ts';
+import { readAll } from '../sources/read-all.ts';
+import type { LogRecord, NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
+import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+
+export interface KafkaCheckpointsOptions {
+  /** A compacted topic; it is made where there is none. */
+  readonly topic: string;
+  /** Whose checkpoints these are: several models, or shards of one, share a topic. Default `'model'`. */
+  readonly model?: string;
+  /** How many are kept beside those that are pinned. Default 5. */
+  readonly keep?: number;
+  /** Bytes of a file in one record. Default 900,000: below the limit of a broker as it comes. */
+  readonly chunkBytes?: number;
+  /**
+   * The transactional id under which they are written: opening another writer of this id ends what this one can do. Default: none; records are
+   * then seen one by one, and a checkpoint when its last one is.
+   */
+  readonly transactionalId?: string;
+}
+
+const name = v.pipe(v.string(), v.regex(/^[^/]+$/, 'a name without "/"'));
+const schema = v.strictObject({
+  topic: v.pipe(v.string(), v.nonEmpty('a name')),
+  model: v.optional(name, 'model'),
+  keep: v.optional(count, 5),
+  chunkBytes: v.optional(v.pipe(count, v.minValue(1024)), 900_000),
+  transactionalId: v.optional(v.pipe(v.string(), v.nonEmpty('a name'))),
+});
+
+/** What is known of a checkpoint that a topic holds. */
+interface Held {
+  readonly version: number;
+  readonly id: string;
+  readonly bytes: number;
+  readonly chunks: number;
+  readonly savedAtMs: number;
+}
+
+/** What was read of a topic. */
+interface Index {
+  readonly heads: Map<number, Held>;
+  readonly pins: Set<number>;
+  /** Where the first record of a file lies, by its id. */
+  readonly firsts: Map<string, number>;
+  next: number;
+}
+
+const headSchema = v.object({ id: v.string(), bytes: count, chunks: count });
+const keyForm = /^([^/]+)\/(\d+)\/(head|pin|\d+)$/;
+
+/**
+ * Keeps checkpoints in a compacted topic of any transport: so another machine finds them. A file is cut into records, and its
+ * head, which is written last, tells how many there are; what has no head, or not all of its records, is not there.
+ *
+ * @example
+ * const store = new KafkaCheckpoints(transport, { topic: 'checkpoints', model: 'ranking' });
+ */
+export class KafkaCheckpoints implements CheckpointStore {
+  readonly name: string;
+  readonly #transport: Transport;
+  readonly #options: v.InferOutput<typeof schema>;
+  #writer: Promise<TransactionalWriter> | null = null;
+  #created: Promise<void> | null = null;
+  readonly #index: Index = { heads: new Map(), pins: new Set(), firsts: new Map(), next: 0 };
+
+  constructor(transport: Transport, options: KafkaCheckpointsOptions) {
+    this.#transport = transport;
+    this.#options = parseOptions(schema, options, 'KafkaCheckpoints');
+    this.name = `checkpoints of "${this.#options.model}" in topic ${this.#options.topic}`;
+  }
+
+  async list(): Promise<CheckpointEntry[]> {
+    const { heads, pins } = await this.#look();
+    const entries = [...heads.values()].map(({ version, bytes, savedAtMs }) => {
+      return { version, bytes, savedAtMs, pinned: pins.has(version) };
+    });
+    return entries.sort((a, b) => b.version - a.version);
+  }
+
+  async read(version: number): Promise<Uint8Array> {
+    const { heads, firsts } = await this.#look();
+    const head = heads.get(version);
+    if (!head) throw this.#failure(`reading version ${version}`, 'it is not there');
+    const parts: (Uint8Array | undefined)[] = Array.from({ length: head.chunks });
+    const from = new Map([[0, firsts.get(head.id) ?? 0]]);
+    await readAll(this.#transport, this.#options.topic, { from, partitions: [0] }, (record) => {
+      // Of a version that was written several times, its head tells which records are meant.
+      const part = this.#partOf(record);
+      if (part?.version === version && record.value && text(record, 'id') === head.id) parts[Number(part.name)] = record.value;
+    });
+    if (parts.some((part) => part === undefined)) throw this.#broken(version, 'some of its records are missing');
+    const file = Buffer.concat(parts as Uint8Array[]);
+    if (file.byteLength !== head.bytes) throw this.#broken(version, `${file.byteLength} bytes`);
+    return file;
+  }
+
+  async write(version: number, file: Uint8Array): Promise<void> {
+    const { chunkBytes, keep } = this.#options;
+    const id = randomUUID();
+    const chunks = Math.ceil(file.byteLength / chunkBytes);
+    const previous = (await this.#look()).heads.get(version);
+    const records: NewRecord[] = Array.from({ length: chunks }, (_, i) => ({
+      key: this.#key(version, String(i)),
+      value: file.subarray(i * chunkBytes, (i + 1) * chunkBytes),
+      headers: { id },
+    }));
+    const head = { key: this.#key(version, 'head'), value: Buffer.from(JSON.stringify({ id, bytes: file.byteLength, chunks })) };
+    await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
+    for (const old of superseded(await this.list(), keep)) await this.remove(old);
+  }
+
+  async remove(version: number): Promise<void> {
+    const { heads, pins } = await this.#look();
+    const head = heads.get(version);
+    if (!head) return;
+    const marks = ['head', ...(pins.has(version) ? ['pin'] : [])].map((part) => ({ key: this.#key(version, part), value: null }));
+    await this.#append([...marks, ...this.#without(version, 0, head.chunks)]);
+  }
+
+  async pin(version: number, pinned: boolean): Promise<void> {
+    if (!(await this.#look()).heads.has(version)) throw this.#failure(`pinning version ${version}`, 'it is not there');
+    await this.#append([{ key: this.#key(version, 'pin'), value: pinned ? Buffer.from('pinned') : null }]);
+  }
+
+  async close(): Promise<void> {
+    await (await this.#writer)?.close();
+  }
+
+  /** Reads what has come since the last look. */
+  async #look(): Promise<Index> {
+    await this.#create();
+    const { topic } = this.#options;
+    const index = this.#index;
+    const [end] = await this.#transport.endOffsets(topic);
+    if (end! > index.next) {
+      const from = new Map([[0, Math.max(index.next, (await this.#transport.startOffsets(topic))[0]!)]]);
+      const ends = await readAll(this.#transport, topic, { from, partitions: [0] }, (record) => this.#note(record));
+      index.next = Math.max(index.next, ends[0]!);
+    }
+    return index;
+  }
+
+  #note(record: LogRecord): void {
+    const { heads, pins, firsts } = this.#index;
+    const part = this.#partOf(record);
+    if (!part) return;
+    const { version, name } = part;
+    if (name === 'head') {
+      const head = record.value && headOf(record, version);
+      if (head) heads.set(version, head);
+      else heads.delete(version);
+    } else if (name === 'pin') {
+      if (record.value) pins.add(version);
+      else pins.delete(version);
+    } else if (name === '0' && record.value) firsts.set(text(record, 'id'), record.offset);
+  }
+
+  #partOf({ key }: LogRecord): { version: number; name: string } | null {
+    const [, model, version, name] = keyForm.exec(Buffer.from(key ?? []).toString()) ?? [];
+    return model === this.#options.model ? { version: Number(version), name: name! } : null;
+  }
+
+  async #append(records: NewRecord[]): Promise<void> {
+    const positions = await this.#send(records);
+    // What was written here needs not be read; of an end that others have moved, all is.
+    const [first, last] = [positions[0]!.offset, positions.at(-1)!.offset];
+    if (first !== this.#index.next) return;
+    records.forEach(({ key = null, value, headers = {} }, i) => {
+      this.#note({ key: Buffer.from(key!), value, headers, offset: positions[i]!.offset, timestampMs: Date.now() });
+    });
+    this.#index.next = last + 1;
+  }
+
+  async #send(records: NewRecord[]): Promise<Position[]> {
+    const { topic, transactionalId } = this.#options;
+    if (transactionalId !== undefined) {
+      this.#writer ??= this.#transport.writer(transactionalId);
+      return (await this.#writer).write(records.map((record) => ({ ...record, topic })));
+    }
+    const positions: Position[] = [];
+    // One by one, so that no large request keeps the others waiting.
+    for (const record of records) positions.push(...(await this.#transport.produce(topic, [record])));
+    return positions;
+  }
+
+  /** Takes records from..to of a version away. */
+  #without(version: number, from: number, to: number): NewRecord[] {
+    const count = Math.max(0, to - from);
+    return Array.from({ length: count }, (_, i) => ({ key: this.#key(version, String(from + i)), value: null }));
+  }
+
+  #create(): Promise<void> {
+    this.#created ??= this.#transport.createTopic(this.#options.topic, { compacted: true }).catch((error) => {
+      this.#created = null;
+      throw error;
+    });
+    return this.#created;
+  }
+
+  #key(version: number, part: string): string {
+    return `${this.#options.model}/${version}/${part}`;
+  }
+
+  #failure(what: string, problem: string): RxgradError {
+    return new RxgradError('checkpointFailed', { store: this.name, what, problem });
+  }
+
+  #broken(version: number, got: string): RxgradError {
+    return new RxgradError('invalidCheckpoint', { where: `${this.name}, version ${version}`, expected: 'all of its bytes', got });
+  }
+}
+
+function headOf(record: LogRecord, version: number): Held | null {
+  try {
+    const parsed = v.safeParse(headSchema, JSON.parse(Buffer.from(record.value!).toString()));
+    return parsed.success ? { ...parsed.output, version, savedAtMs: record.timestampMs } : null;
+  } catch {
+    return null;
+  }
+}
+
+function text({ headers }: LogRecord, header: string): string {
+  const value = headers[header] ?? '';
+  return typeof value === 'string' ? value : Buffer.from(value).toString();
+}

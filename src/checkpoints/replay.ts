@@ -1,0 +1,104 @@
+import { lastValueFrom, type MonoTypeOperatorFunction, type OperatorFunction, pipe, takeWhile, tap } from 'rxjs';
+import { RxgradError } from '../errors.ts';
+import type { TrainingEvent } from '../events.ts';
+import { fromRecipe } from '../optimizers/from-recipe.ts';
+import type { WeightsUpdate } from '../optimizers/weights-update.ts';
+import { Parameters } from '../params/parameters.ts';
+import { fromTransport } from '../sources/from-transport.ts';
+import type { Transport } from '../sources/transport.ts';
+import type { CheckpointFacts } from './checkpoint-file.ts';
+import type { CheckpointStore } from './checkpoint-store.ts';
+import { newestWhole, type OpenedCheckpoint, placeInLog } from './recover.ts';
+
+/**
+ * A moment of a model: the version, behind the record at an offset of a partition, or after all records that were appended up to a
+ * time (milliseconds since 1970, UTC).
+ */
+export type Moment =
+  | { readonly version: number }
+  | { readonly offset: number; readonly partition?: number }
+  | { readonly timeMs: number };
+
+/** Stages and scan over parameters, as training had them. */
+export type ScanOver = (params: Parameters) => OperatorFunction<TrainingEvent, WeightsUpdate>;
+
+export interface ReplayOptions {
+  readonly store: CheckpointStore;
+  readonly transport: Transport;
+  readonly topic: string;
+  readonly to: Moment;
+  /** Default: as the checkpoint says that they were. Needed where it cannot say it: merged batches, a rate that is a function. */
+  readonly scan?: ScanOver | undefined;
+  /** Is told every step that is taken again. */
+  readonly onUpdate?: (update: WeightsUpdate) => void;
+}
+
+/**
+ * Rebuilds parameters as they were at a moment: the newest checkpoint before it, and the log from there on. They are new ones, and what
+ * is live stays as it is. The same bits as those of the run that is replayed.
+ *
+ * @example
+ * const params = await replay({ store, transport, topic: 'gradients', to: { version: 1200 } });
+ */
+export async function replay(options: ReplayOptions): Promise<Parameters> {
+  return replayFrom(await startingPoint(options.store, options.to), options);
+}
+
+/** As {@link replay}, from a checkpoint that was opened. */
+export async function replayFrom(
+  { file, facts, where }: OpenedCheckpoint,
+  { transport, topic, to, scan, onUpdate }: Omit<ReplayOptions, 'store'>,
+): Promise<Parameters> {
+  const params = Parameters.fromStateDict(file, { exact: true });
+  const from = await placeInLog(facts, { transport, topic }, where);
+  if ('version' in to && to.version === facts.version) return params;
+  const until = 'offset' in to ? { offsets: new Map([[to.partition ?? 0, to.offset + 1]]) } : 'timeMs' in to ? to : 'end';
+  const upTo: MonoTypeOperatorFunction<WeightsUpdate> =
+    'version' in to ? takeWhile(({ version }) => version < to.version, true) : pipe();
+  const updates$ = fromTransport(transport, { topic, from, until, seen: facts.seen }).pipe(
+    (scan ?? saidBy(facts, where))(params),
+    upTo,
+    onUpdate ? tap(onUpdate) : pipe(),
+  );
+  await lastValueFrom(updates$, { defaultValue: null });
+  if (!('version' in to) || params.version === to.version) return params;
+  const expected = `up to ${params.version}, where the log ends`;
+  throw new RxgradError('unknownVersion', { store: `topic ${topic}`, expected, got: to.version });
+}
+
+/** The newest checkpoint that contains nothing behind a moment. */
+async function startingPoint(store: CheckpointStore, to: Moment): Promise<OpenedCheckpoint> {
+  let upTo = 'version' in to ? to.version : Number.POSITIVE_INFINITY;
+  for (;;) {
+    const found = await newestWhole(store, upTo);
+    if (!found) {
+      const oldest = (await store.list()).at(-1)?.version;
+      const expected =
+        oldest === undefined ? 'a checkpoint to begin from' : `a moment behind version ${oldest}, the oldest that is kept`;
+      throw new RxgradError('invalidOption', { option: 'to', expected, got: momentInWords(to) });
+    }
+    const { savedAtMs } = (await store.list()).find(({ version }) => version === found.facts.version) ?? { savedAtMs: 0 };
+    if (isBefore(found.facts, savedAtMs, to)) return found;
+    upTo = found.facts.version - 1;
+  }
+}
+
+function isBefore({ positions, version }: CheckpointFacts, savedAtMs: number, to: Moment): boolean {
+  if ('version' in to) return version <= to.version;
+  // What was saved by then contains nothing younger.
+  if ('timeMs' in to) return savedAtMs <= to.timeMs;
+  const next = positions.find(([, partition]) => partition === (to.partition ?? 0))?.[2] ?? 0;
+  return next <= to.offset + 1;
+}
+
+/** Stages and scan as a checkpoint says that they were. */
+function saidBy({ recipe, stages }: CheckpointFacts, where: string): ScanOver {
+  if (recipe) return (params) => fromRecipe(params, recipe, stages);
+  const got = `${where}, from before the first step; give the scan yourself`;
+  throw new RxgradError('invalidOption', { option: 'scan', expected: 'a checkpoint that says how it was', got });
+}
+
+export function momentInWords(to: Moment): string {
+  if ('version' in to) return `version ${to.version}`;
+  return 'timeMs' in to ? new Date(to.timeMs).toISOString() : `offset ${to.offset} of partition ${to.partition ?? 0}`;
+}

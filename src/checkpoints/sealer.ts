@@ -1,0 +1,69 @@
+import { Worker } from 'node:worker_threads';
+import { copyBytes } from '../kernels/kernels.ts';
+import type { Parameters } from '../params/parameters.ts';
+import { unsealedMetadata } from './checkpoint-file.ts';
+
+/** What the thread is given: a file with its header in place, and what is still to be copied into it. */
+export interface SealingTask {
+  readonly file: SharedArrayBuffer;
+  readonly parts: readonly { readonly at: number; readonly from: Uint8Array }[];
+}
+
+// So much is copied sooner than a thread is woken.
+const AT_ONCE_BYTES = 2 ** 20;
+
+// As this file: TypeScript from the sources, JavaScript from what is built.
+const threadFile = new URL(import.meta.url.endsWith('.ts') ? './sealing-thread.ts' : './sealing-thread.js', import.meta.url);
+
+/**
+ * Makes checkpoints of parameters on a thread of its own, which copies weights and state out of the shared memory, and computes
+ * the checksum. Of all that only a large copy keeps the scan waiting, and never this thread's event loop.
+ */
+export class Sealer {
+  #thread: Worker | null = null;
+  #file = new SharedArrayBuffer(0);
+
+  /** Takes what parameters are at now, between two steps. The file is lent until the next call, which must not overlap. */
+  async seal(params: Parameters): Promise<Uint8Array> {
+    const { header, parts, byteLength } = params.planStateDict(unsealedMetadata);
+    if (this.#file.byteLength !== byteLength) this.#file = new SharedArrayBuffer(byteLength);
+    const file = this.#file;
+    const bytes = new Uint8Array(file);
+    bytes.set(header);
+    let left = parts.map(({ at, data }) => ({ at, from: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }));
+    if (byteLength <= AT_ONCE_BYTES) {
+      for (const { at, from } of left) copyBytes(from, bytes, at);
+      left = [];
+    }
+    const { copied, sealed } = this.#send({ file, parts: left });
+    if (left.length > 0) params.hold(copied);
+    await sealed;
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    await this.#thread?.terminate();
+  }
+
+  #send(task: SealingTask): { copied: Promise<void>; sealed: Promise<void> } {
+    this.#thread ??= new Worker(threadFile, { name: 'rxgrad checkpoints' });
+    const thread = this.#thread;
+    const copied = Promise.withResolvers<void>();
+    const sealed = Promise.withResolvers<void>();
+    const hear = (message: 'copied' | 'sealed'): void => (message === 'copied' ? copied : sealed).resolve();
+    const fail = (cause: unknown): void => {
+      this.#thread = null;
+      for (const { reject } of [copied, sealed]) reject(new Error('the thread that makes checkpoints ended', { cause }));
+    };
+    thread.on('message', hear).once('error', fail).once('exit', fail);
+    // What is under way has to end; only then the thread keeps no process alive.
+    thread.ref();
+    thread.postMessage(task);
+    const done = sealed.promise.finally(() => {
+      thread.off('message', hear).off('error', fail).off('exit', fail);
+      thread.unref();
+    });
+    copied.promise.catch(() => {});
+    return { copied: copied.promise, sealed: done };
+  }
+}

@@ -1,0 +1,163 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  accumulate,
+  adam,
+  blame,
+  encodeEvent,
+  FileCheckpoints,
+  fromTransport,
+  gradientBatch,
+  isRxgradError,
+  lookahead,
+  memoryTransport,
+  type Parameters,
+  replay,
+  sgd,
+  type Transport,
+} from 'rxgrad';
+import { lastValueFrom, pipe, tap } from 'rxjs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { seal, unsealedMetadata } from '../../src/checkpoints/checkpoint-file.ts';
+import type { ScanOver } from '../../src/checkpoints/replay.ts';
+import { writeTensorFile } from '../../src/params/tensor-file.ts';
+import { bitsOf, model, recordedLog, rule } from '../sources/one-log.ts';
+
+const topic = 'gradients';
+let folder = '';
+let stores = 0;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rxgrad-replay-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** A trained log: its checkpoints at some versions, and its bits at others. */
+async function trained(scan: ScanOver, checkpointsAt: readonly number[], bitsAt: readonly number[]) {
+  const transport = memoryTransport();
+  await transport.createTopic(topic);
+  const records = recordedLog().slice(0, 600);
+  await transport.produce(
+    topic,
+    records.map((event) => encodeEvent(event, { source: 'scheduler' })),
+  );
+  const store = new FileCheckpoints(join(folder, String(stores++)), { keep: 100 });
+  const params = model();
+  const files: [number, Uint8Array][] = [];
+  const bits = new Map<number, number[]>();
+  const keep = (version: number) => {
+    if (checkpointsAt.includes(version)) {
+      const file = writeTensorFile(params.planStateDict(unsealedMetadata));
+      seal(file);
+      files.push([version, file]);
+    }
+    if (bitsAt.includes(version)) bits.set(version, bitsOf(params));
+  };
+  const updates$ = fromTransport(transport, { topic, from: 'beginning', until: 'end' }).pipe(
+    scan(params),
+    tap(({ version }) => keep(version)),
+  );
+  await lastValueFrom(updates$);
+  for (const [version, file] of files) await store.write(version, file);
+  return { store, transport, topic, bits };
+}
+
+describe('replaying', () => {
+  it.each<[string, ScanOver]>([
+    ['a config', rule],
+    ['another optimizer without stages', (params) => adam(params, { lr: 0.01, amsgrad: true })],
+    ['one within another', (params) => lookahead(params, { baseOptimizer: { type: 'Momentum', lr: 0.1, gradClipNorm: 1 } })],
+  ])('rebuilds any version from a checkpoint and the log: %s', async (_, scan) => {
+    const { bits, ...log } = await trained(scan, [100, 300], [100, 101, 299, 300, 512]);
+    for (const [version, expected] of bits) {
+      const params = await replay({ ...log, to: { version } });
+      expect(params.version).toBe(version);
+      expect(bitsOf(params)).toEqual(expected);
+    }
+  });
+
+  it('rebuilds what was behind a record, and after all records up to a time', async () => {
+    const { bits, store, transport } = await trained(rule, [50], [98, 99]);
+    // An epoch ends at offset 100, after 100 batches.
+    expect(bitsOf(await replay({ store, transport, topic, to: { offset: 97 } }))).toEqual(bits.get(98));
+    expect(bitsOf(await replay({ store, transport, topic, to: { offset: 98, partition: 0 } }))).toEqual(bits.get(99));
+    const later = await replay({ store, transport, topic, to: { timeMs: Date.now() + 1000 } });
+    expect(later.version).toBe(595);
+    await expect(replay({ store, transport, topic, to: { timeMs: 1e12 } })).rejects.toThrow('behind version 50, the oldest');
+  });
+
+  it('says what it cannot: an older moment, a version that never was, a scan that the checkpoint does not tell', async () => {
+    const { bits: _, ...log } = await trained(rule, [100], []);
+    await expect(replay({ ...log, to: { version: 99 } })).rejects.toThrow(
+      'a moment behind version 100, the oldest that is kept, got version 99',
+    );
+    await expect(replay({ ...log, to: { version: 5000 } })).rejects.toThrow('up to 595, where the log ends');
+    const merging: ScanOver = (params) => pipe(accumulate(2), sgd(params, { lr: 0.1 }));
+    const { bits, ...merged } = await trained(merging, [100], [150]);
+    await expect(replay({ ...merged, to: { version: 150 } })).rejects.toThrow('accumulate');
+    expect(bitsOf(await replay({ ...merged, to: { version: 150 }, scan: merging }))).toEqual(bits.get(150));
+    const byFunction: ScanOver = (params) => sgd(params, { lr: (epoch) => 0.1 / (epoch + 1) });
+    const { bits: __, ...opaque } = await trained(byFunction, [100], []);
+    await expect(replay({ ...opaque, to: { version: 150 } })).rejects.toThrow('a schedule or function that begins at 0.1');
+  });
+
+  it('refuses another scan than the one that is replayed', async () => {
+    const { bits: _, ...log } = await trained(rule, [100], []);
+    const failed = replay({ ...log, to: { version: 150 }, scan: (params) => sgd(params, { lr: 0.1 }) });
+    await expect(failed).rejects.toSatisfy((error) => isRxgradError(error) && error.key === 'parametersDiffer');
+  });
+});
+
+describe('blaming', () => {
+  const bias = (params: Parameters) => Math.abs(params.get('dense.bias').data[0]!);
+
+  /** 400 small gradients, and one that is not at an offset. */
+  async function spoilt(at: number, checkpointsAt: readonly number[]) {
+    const transport: Transport = memoryTransport();
+    await transport.createTopic(topic);
+    const gradient = (i: number) => new Float32Array(13).fill(i === at ? -1000 : 0.01 * Math.sin(i));
+    const records = Array.from({ length: 400 }, (_, i) =>
+      encodeEvent(gradientBatch({ gradients: { 'dense.bias': gradient(i) } })),
+    );
+    await transport.produce(topic, records);
+    const store = new FileCheckpoints(join(folder, String(stores++)), { keep: 100 });
+    const params = model();
+    const files: [number, Uint8Array][] = [];
+    await lastValueFrom(
+      fromTransport(transport, { topic, from: 'beginning', until: 'end' }).pipe(
+        sgd(params, { lr: 0.1 }),
+        tap(({ version }) => {
+          if (!checkpointsAt.includes(version)) return;
+          const file = writeTensorFile(params.planStateDict(unsealedMetadata));
+          seal(file);
+          files.push([version, file]);
+        }),
+      ),
+    );
+    for (const [version, file] of files) await store.write(version, file);
+    return { store, transport, topic };
+  }
+
+  it.each([
+    [57, [1, 400]],
+    [57, [1, 50, 60, 100, 200, 400]],
+    [1, [1, 400]],
+    [399, [1, 200, 400]],
+  ])('names the record at %i, whatever checkpoints there are', async (at, checkpoints) => {
+    const log = await spoilt(at, checkpoints);
+    const measured: number[] = [];
+    const found = await blame({ ...log, measure: bias, onMeasured: (version) => measured.push(version) });
+    expect(found).toMatchObject({ version: at + 1, position: { topic, partition: 0, offset: at } });
+    expect(found.before).toBeLessThan(1);
+    expect(found.after).toBeGreaterThan(90);
+    expect(measured.length).toBeLessThan(15);
+  });
+
+  it('takes a limit, and says where there is nothing to be blamed', async () => {
+    const log = await spoilt(57, [1, 400]);
+    const found = await blame({ ...log, measure: bias, isBad: (value) => value > 50 });
+    expect(found.version).toBe(58);
+    await expect(blame({ ...log, measure: bias, isBad: (value) => value > 1e6 })).rejects.toThrow('a bad one at version 400');
+    await expect(blame({ ...log, measure: bias, good: 400, bad: 400 })).rejects.toThrow('two versions');
+  });
+});
