@@ -53,7 +53,7 @@ export class Replica {
 
   /** Takes a part in; tells why it is of no use, if so. */
   add(facts: WeightsFacts, value: Uint8Array, position: Position): ReturnType<Chain['add']> {
-    return this.#chainOf(facts).add(facts, value, position) ?? this.#shorten(facts, position);
+    return this.#chainOf(facts).add(facts, value, position) ?? this.#shorten(position);
   }
 
   /** Notes that a part came to nothing; tells whether that matters. */
@@ -88,17 +88,18 @@ export class Replica {
     return known[shard]!;
   }
 
-  /** Keeps what waits below the limit: first what is older than a shard's newest snapshot goes, then all of it. */
-  #shorten({ shards, shard }: WeightsFacts, position: Position): ReturnType<Chain['add']> {
+  /** Keeps what waits below the limit: of the shard that is furthest ahead what is older than its newest snapshot goes, or all. */
+  #shorten({ topic, partition, offset }: Position): ReturnType<Chain['add']> {
     const all = [...this.#divisions.values()].flat();
-    const held = () => all.reduce((sum, { bytes }) => sum + bytes, 0);
     // What waits is up to twice a model: a snapshot, and changes that come to less than another.
     const most = 2 * this.#maxBytes;
-    if (held() <= most) return null;
-    const own = this.#divisions.get(shards)![shard]!;
-    if (own.shorten() && held() <= most) return null;
-    own.reset();
-    const where = `${position.topic}/${position.partition}@${position.offset}`;
+    let isLost = false;
+    while (all.reduce((sum, { bytes }) => sum + bytes, 0) > most) {
+      const largest = all.reduce((one, other) => (other.bytes > one.bytes ? other : one));
+      isLost = !largest.shorten() || isLost;
+    }
+    if (!isLost) return null;
+    const where = `${topic}/${partition}@${offset}`;
     return new RxgradError('undecodable', { where, expected: `at most ${most} bytes to wait for other shards`, got: 'more' });
   }
 

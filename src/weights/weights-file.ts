@@ -191,13 +191,10 @@ function copyElements(arena: Arena, weights: number, pieces: readonly Piece[], t
   }
 }
 
-/** Element by element, as bits, since a call for each row costs more than its few elements. */
-function copyRows(arena: Arena, address: number, width: number, rows: Int32Array, to: Uint8Array, begin: number): void {
-  const newest = new Int32Array(arena.memory.buffer, address);
-  const copied = new Int32Array(to.buffer, to.byteOffset + begin, rows.length * width);
-  let at = 0;
-  for (const row of rows) {
-    for (let from = row * width, end = from + width; from < end; from++) copied[at++] = newest[from]!;
+function copyRows({ bytes }: Arena, address: number, width: number, rows: Int32Array, to: Uint8Array, begin: number): void {
+  const stride = 4 * width;
+  for (const [i, row] of rows.entries()) {
+    copyBytes(bytes, to, begin + i * stride, address + row * stride, address + (row + 1) * stride);
   }
 }
 

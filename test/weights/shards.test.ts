@@ -87,3 +87,26 @@ it('go on where the model is divided anew', async () => {
   expect(shown[0]!.version).toBe(1);
   expect(shown.at(-1)).toMatchObject({ version: 8, bits: joined(parts.map(bitsOf)) });
 });
+
+it('do not fill the memory while one of them is behind', async () => {
+  const transport = memoryTransport();
+  await transport.createTopic('weights');
+  const options = { topic: 'weights', model: 'm', shards: 2, everySteps: 1, snapshotEvery: 5 };
+  const trainings = halves.map(
+    (specs, shard) => new Training(transport, { ...options, shard }, { params: Parameters.create(specs) }),
+  );
+  const push = (shard: number, seed: number) =>
+    trainings[shard]!.push(batchOf({ rows: [seed % 20], dense: [], seed }, shard === 0 ? 'emb[0:20]' : 'emb[20:40]'));
+  for (let seed = 0; seed < 60; seed++) push(0, seed);
+  await trainings[0]!.applied();
+  const waiting = await replay(transport, 'weights', { maxBytes: 6000 });
+  expect(waiting.shown).toEqual([]);
+  expect(waiting.rejections).toEqual([]);
+  // The first one has nothing left of what the second one catches up with, but for its newest snapshot and what follows.
+  for (let seed = 0; seed < 60; seed++) push(1, seed);
+  for (const training of trainings) await training.complete();
+  const { shown, rejections } = await replay(transport, 'weights', { maxBytes: 6000 });
+  expect(rejections).toEqual([]);
+  expect(shown.at(-1)).toMatchObject({ version: 60, bits: joined(trainings.map(({ params }) => bitsOf(params))) });
+  expect(shown.length).toBeLessThan(15);
+});

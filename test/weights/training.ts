@@ -145,7 +145,7 @@ export class Training {
 }
 
 /** What a replica showed of a topic as it stands: versions and bits, and what it refused. */
-export async function replay(transport: Transport, topic: string, options: { into?: Parameters; model?: string } = {}) {
+export async function replay(transport: Transport, topic: string, options: { into?: Parameters; maxBytes?: number } = {}) {
   const rejections: Rejection[] = [];
   const shown$ = weightsFrom(transport, {
     topic,
