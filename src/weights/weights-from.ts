@@ -51,7 +51,7 @@ const REQUEST_AGAIN_MS = 10_000;
  * `hotSwap`, `tapMetrics`, or to be published again.
  *
  * @example
- * weightsFrom(transport, { topic: 'weights', model: 'ctr', into: session.params }).subscribe(({ version }) => console.log(version))
+ * weightsFrom(transport, { topic: 'weights', model: 'ctr', into: params }).subscribe(({ version }) => console.log(version))
  */
 export function weightsFrom(transport: Transport, options: WeightsFromOptions): Observable<WeightsUpdate> {
   const { topic, model, into, requests, rejections, maxBytes, until } = parseOptions(schema, options, 'weightsFrom');
