@@ -89,7 +89,8 @@ async function rivalsOf(
   return contestants;
 }
 
-function agree(got: readonly number[], expected: Float32Array): boolean {
+/** Whether weights are the same, but for what a thousandth of the largest allows. */
+export function agree(got: readonly number[], expected: ArrayLike<number>): boolean {
   const largest = Math.max(...got.map(Math.abs));
   return largest > 0 && got.every((value, i) => Math.abs(value - expected[i]!) <= tolerance * largest);
 }

@@ -1,4 +1,5 @@
 import { encodeEvent, gradientBatch, type NewRecord } from '../src/index.ts';
+import type { ElementType } from '../src/payload.ts';
 
 const biasLength = 64;
 
@@ -8,7 +9,7 @@ export function shapesOf(parameters: number): Record<string, { readonly dims: nu
 }
 
 /** Gradients of such a model as a worker sends them: safetensors, and what it knows of them in headers. */
-export function encodedGradients(parameters: number, sequence: number): NewRecord {
+export function encodedGradients(parameters: number, sequence: number, dtype: ElementType = 'F32'): NewRecord {
   const gradients = Object.fromEntries(
     Object.entries(shapesOf(parameters)).map(([name, { dims }]) => [
       name,
@@ -16,5 +17,5 @@ export function encodedGradients(parameters: number, sequence: number): NewRecor
     ]),
   );
   const facts = { worker: 'w1', sequence, base: sequence, batchSize: 32, epoch: 0, loss: 0.4321 };
-  return encodeEvent(gradientBatch({ gradients, ...facts }), { key: 'model' });
+  return encodeEvent(gradientBatch({ gradients, ...facts }), { key: 'model', dtype });
 }

@@ -3,6 +3,8 @@ import { publish, type Report } from './report.ts';
 const benches: Readonly<Record<string, () => Promise<{ default: () => Report | Promise<Report> }>>> = {
   step: () => import('./step.ts'),
   sparse: () => import('./sparse.ts'),
+  e2e: () => import('./e2e.ts'),
+  latency: () => import('./latency.ts'),
   ingest: () => import('./ingest.ts'),
   swap: () => import('./swap.ts'),
   timer: () => import('./timer.ts'),

@@ -1,7 +1,4 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
+import { howToInstall, PythonWorker, python } from './python-worker.ts';
 
 /** A step of which rule, over how many parameters, and what of it counts: see peers/contestants.py. */
 export interface DenseProblem {
@@ -47,15 +44,9 @@ export interface Peers {
   close(): Promise<void>;
 }
 
-const script = fileURLToPath(new URL('./peers/steps.py', import.meta.url));
-const howTo = 'bench/peers/README.md tells how to install them';
-// Seven contestants of 25 M parameters are compiled and tried within one command.
-const commandTimeoutMs = 300_000;
-const keptOfStderr = 500;
-
-/** Starts a Python, `$PYTHON` or else `python3`, or tells why its libraries cannot be measured. */
-export async function openPeers(python = process.env.PYTHON || 'python3'): Promise<Peers | { readonly reason: string }> {
-  const worker = new Worker(python);
+/** Starts a Python, or tells why its libraries cannot be measured. */
+export async function openPeers(interpreter = python): Promise<Peers | { readonly reason: string }> {
+  const worker = new PythonWorker(interpreter, 'steps.py');
   const peers: Peers = {
     describe: () => worker.ask<PeersDescription>({ command: 'describe' }),
     prepare: (problem) => worker.ask<Prepared>({ command: 'prepare', ...problem }),
@@ -66,60 +57,9 @@ export async function openPeers(python = process.env.PYTHON || 'python3'): Promi
     const { contestants, missing } = await peers.describe();
     if (contestants.length > 0) return peers;
     await peers.close();
-    return { reason: `${python}: ${[...new Set(Object.values(missing))].join('; ')}; ${howTo}` };
+    return { reason: `${interpreter}: ${[...new Set(Object.values(missing))].join('; ')}; ${howToInstall}` };
   } catch (error) {
     await peers.close();
-    return { reason: `${python}: ${(error as Error).message}; ${howTo}` };
-  }
-}
-
-/** A process that answers one JSON line with another, in order. It ends with this one. */
-class Worker {
-  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
-  readonly #ended: Promise<void>;
-  readonly #waiting: PromiseWithResolvers<string>[] = [];
-  readonly #kill = (): void => void this.#child.kill('SIGKILL');
-  #failure: Error | null = null;
-  #stderr = '';
-
-  constructor(python: string) {
-    this.#child = spawn(python, ['-B', script], { stdio: ['pipe', 'pipe', 'pipe'] });
-    process.once('exit', this.#kill);
-    this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      this.#stderr = (this.#stderr + text).slice(-keptOfStderr);
-    });
-    // A process that is gone says so by its exit.
-    this.#child.stdin.on('error', () => {});
-    createInterface({ input: this.#child.stdout }).on('line', (line) => this.#waiting.shift()?.resolve(line));
-    this.#ended = new Promise((resolve) => {
-      this.#child.once('error', (error) => this.#fail(error, resolve));
-      this.#child.once('close', (code, signal) => {
-        this.#fail(new Error(`Expected an answer, but the process ended (${signal ?? code}). ${this.#stderr}`.trim()), resolve);
-      });
-    });
-  }
-
-  async ask<Answer>(command: Readonly<Record<string, unknown>>): Promise<Answer> {
-    if (this.#failure) throw this.#failure;
-    const waiting = Promise.withResolvers<string>();
-    this.#waiting.push(waiting);
-    this.#child.stdin.write(`${JSON.stringify(command)}\n`);
-    const timer = setTimeout(this.#kill, commandTimeoutMs);
-    const answer = JSON.parse(await waiting.promise.finally(() => clearTimeout(timer)));
-    if (answer.error !== undefined) throw new Error(answer.error);
-    return answer;
-  }
-
-  /** Lets what is under way finish. */
-  async close(): Promise<void> {
-    this.#child.stdin.end();
-    await this.#ended;
-  }
-
-  #fail(error: Error, ended: () => void): void {
-    this.#failure ??= error;
-    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
-    process.off('exit', this.#kill);
-    ended();
+    return { reason: `${interpreter}: ${(error as Error).message}; ${howToInstall}` };
   }
 }

@@ -31,6 +31,26 @@ export async function race<Name extends string>(
 }
 
 /**
+ * Lets contestants that measure by themselves take turns: every round asks each of them once, and starts with another one. The
+ * first round warms up and does not count.
+ */
+export async function takeTurns<Name extends string>(
+  contestants: Readonly<Record<Name, () => Promise<number>>>,
+  rounds: number,
+): Promise<Record<Name, number[]>> {
+  const names = Object.keys(contestants) as Name[];
+  const figures = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  for (let round = 0; round <= rounds; round++) {
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(round + turn) % names.length]!;
+      const figure = await contestants[name]();
+      if (round > 0) figures[name].push(figure);
+    }
+  }
+  return figures;
+}
+
+/**
  * A contestant of this process: a function, called again and again, each time when the last call has come to its end. `finish`
  * waits for what calls have left to be done.
  */

@@ -9,7 +9,7 @@ export function spread(values: readonly number[]): number {
 }
 
 /** What a fraction of the numbers lies below, interpolated between neighbours. */
-function quantile(values: readonly number[], fraction: number): number {
+export function quantile(values: readonly number[], fraction: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   const place = fraction * (sorted.length - 1);
   const [below, above] = [sorted[Math.floor(place)]!, sorted[Math.ceil(place)]!];

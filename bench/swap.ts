@@ -2,7 +2,7 @@ import { InferenceSession } from 'onnxruntime-node';
 import { HotSwapSession } from '../src/index.ts';
 import { type Model, readModel } from '../src/inference/onnx/model.ts';
 import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
-import { buildModel, node, tensor, value } from '../test/inference/onnx/build-model.ts';
+import { denseModel } from './dense-model.ts';
 import { race, timed } from './race.ts';
 import { atMost, type Report, type Row, rowOf, type Table } from './report.ts';
 import { median } from './statistics.ts';
@@ -27,7 +27,7 @@ export default async function swap(): Promise<Report> {
 }
 
 async function measure(width: number): Promise<Table> {
-  const onnx = dense(width);
+  const onnx = denseModel(width);
   const model = readModel(onnx);
   const session = await HotSwapSession.load(onnx);
   const { params } = session;
@@ -64,15 +64,4 @@ async function rebuildNs(model: Model, weights: Readonly<Record<string, Float32A
   const ns = (performance.now() - start) * 1e6;
   await session.release();
   return ns;
-}
-
-/** One dense layer, `y = x · w`. */
-function dense(width: number): Uint8Array {
-  const rawData = new Uint8Array(Float32Array.from({ length: width * width }, (_, i) => Math.sin(i) / width).buffer);
-  return buildModel({
-    node: [node('MatMul', ['x', 'w'], ['y'])],
-    initializer: [tensor({ name: 'w', dataType: 1, dims: [BigInt(width), BigInt(width)], rawData })],
-    input: [value('x', ['batch', width])],
-    output: [value('y', ['batch', width])],
-  });
 }

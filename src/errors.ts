@@ -14,7 +14,12 @@ const table = {
     '{where}: expected gradients of weights of version {expected} or later (now {version}), got those of version {got}',
   ],
   fromTheFuture: ['skip', 422, '{where}: expected gradients of weights up to version {expected}, got those of version {got}'],
-  emptyBatch: ['skip', 422, '{where}: expected at least one tensor in a gradient batch, got none'],
+  wrongNorm: ['skip', 422, '{where}: expected {expected} as the norm of the whole gradient, got {got}'],
+  emptyBatch: [
+    'skip',
+    422,
+    '{where}: expected at least one tensor in a gradient batch, or the norm of those in other shards, got neither',
+  ],
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
   duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
   corrupted: ['skip', 422, '{where}: expected a value whose crc32 is {expected}, got {got}'],

@@ -45,13 +45,23 @@ export interface GradientFacts {
   /** Examples in the batch. */
   readonly batchSize?: number | undefined;
   readonly epoch?: number | undefined;
-  /** Global norm of the whole model's gradients, where this batch is a shard of it. */
+  /** Global norm of the whole model's gradients, of which these may be a shard. Clipping goes by it. */
   readonly norm?: number | undefined;
   readonly loss?: number | undefined;
   /** W3C trace context. */
   readonly traceparent?: string | undefined;
   /** The facts of each batch that this one was merged from. */
   readonly members?: readonly GradientFacts[] | undefined;
+}
+
+/** Whether it is known what the norm of the whole model's gradients is, or was of each batch that they were merged from. */
+export function knowsNorm({ norm, members = [] }: GradientFacts): boolean {
+  return norm !== undefined || (members.length > 0 && members.every(knowsNorm));
+}
+
+/** What is left to say of gradients that became others. */
+export function withoutNorm({ norm: _, ...facts }: GradientFacts): GradientFacts {
+  return facts.members ? { ...facts, members: facts.members.map(withoutNorm) } : facts;
 }
 
 /** A batch as it came; what stages add to it is kept beside it. */
@@ -104,13 +114,15 @@ export class GradientBatch {
     });
   }
 
-  /** Global norm of the gradients with all pending operations done; undefined where those need weights that are not given. */
+  /** Norm of the gradients that are here, all pending operations done; undefined where the scan alone can do those. */
   norm(): number | undefined {
-    const { layout, payload } = this.message;
-    return normOf(layout, payload, this.pending);
+    return normOf(this.message, this.pending);
   }
 
-  /** The same message with other gradients, and what was pending done: for a `map` that changes them. Sparse ones stay by default. */
+  /**
+   * The same message with other gradients, and what was pending done: for a `map` that changes them. Sparse ones stay by default.
+   * What the producer said of their norm is left out.
+   */
   withGradients(
     gradients: Readonly<Record<string, GradientInput>>,
     rows: Readonly<Record<string, SparseRows>> = this.rows,
@@ -122,12 +134,12 @@ export class GradientBatch {
     const names = new Set([...tensors.map(({ name }) => name), ...given.keys()]);
     const inputs = Object.fromEntries([...names].filter((name) => given.has(name)).map((name) => [name, given.get(name)!]));
     const { layout, payload } = pack(inputs, (name) => dims.get(name) ?? null);
-    return new GradientBatch({ ...this.message, layout, payload }, afterReading(this.pending));
+    return new GradientBatch({ ...this.message, layout, payload, facts: withoutNorm(this.facts) }, afterReading(this.pending));
   }
 
   #part<T>(of: (tensor: PlacedTensor, all: Materialised, rows: Int32Array | null) => T | null): Record<string, T> {
-    const { layout, payload } = this.message;
-    const all = materialise(layout, payload, this.pending);
+    const { layout } = this.message;
+    const all = materialise(this.message, this.pending);
     const parts = layout.tensors.map((tensor, i) => [tensor.name, of(tensor, all, all.rows[i]!)] as const);
     return Object.fromEntries(parts.filter((entry): entry is readonly [string, T & {}] => entry[1] !== null));
   }

@@ -6,6 +6,7 @@ export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file
 export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
 export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
 export { type Moment, type ReplayOptions, replay } from './checkpoints/replay.ts';
+export { type PartitionTraining, type TrainPartitionsOptions, trainPartitions } from './checkpoints/train-partitions.ts';
 export { isRxgradError, type RejectionReason, type RxgradError } from './errors.ts';
 export {
   acknowledge,
@@ -78,6 +79,10 @@ export { stepLR } from './schedules/step-lr.ts';
 export { warmupCosineSchedule } from './schedules/warmup-cosine-schedule.ts';
 export { warmupScheduler } from './schedules/warmup-scheduler.ts';
 export type { Setting } from './setting.ts';
+export { readShardPlan, type ShardPart, type ShardPlan } from './shards/plan.ts';
+export { shardGradients } from './shards/shard-gradients.ts';
+export { shardPlan } from './shards/shard-plan.ts';
+export { joinShards, shardParameters } from './shards/weights.ts';
 export { type CheckpointOptions, checkpoint } from './sinks/checkpoint.ts';
 export { hotSwap } from './sinks/hot-swap.ts';
 export { type PublishWeightsOptions, publishWeights } from './sinks/publish-weights.ts';

@@ -128,6 +128,28 @@ export function refuseNotFinite(
   return (where) => new RxgradError('notFinite', { where, parameters: parameters.join(', ') });
 }
 
+/** By how much the norm may grow when elements are rounded to a type; of F32, what float32 sums of squares are off. */
+const normSlack: Readonly<Record<ElementType, number>> = { F32: 1e-4, BF16: 2 ** -8, F16: 1, I8: 1 };
+
+/**
+ * Why what a producer calls the norm of the whole gradient cannot be that, or null. One that is too large cannot be told by who
+ * has a part.
+ */
+export function refuseNorm(
+  norm: number | undefined,
+  { tensors }: TensorLayout,
+  { sumOfSquares }: TakenIn,
+): ((where: string) => RxgradError<'wrongNorm'>) | null {
+  if (norm === undefined) return null;
+  const own = Math.sqrt(sumOfSquares);
+  const slack = Math.max(normSlack.F32, ...tensors.map(({ dtype }) => normSlack[dtype]));
+  if (Number.isFinite(norm) && own <= norm * (1 + slack)) return null;
+  return (where) => {
+    const expected = `a finite number of at least ${own} (that of the tensors here)`;
+    return new RxgradError('wrongNorm', { where, expected, got: norm });
+  };
+}
+
 /** Elements of a tensor's row; of a dense one too, whose rows lie along its first axis. */
 export function widthOf({ length, rows, dims }: TensorSpec): number {
   const count = rows?.count ?? dims?.[0] ?? 1;

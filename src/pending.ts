@@ -1,7 +1,7 @@
 import { RxgradError } from './errors.ts';
 import { Arena } from './kernels/arena.ts';
 import { copyBytes, type Kernels, sumOfSquares } from './kernels/kernels.ts';
-import { type PlacedTensor, type TakenIn, type TensorLayout, takeIn, widthOf } from './payload.ts';
+import { type PlacedTensor, refuseNorm, type TakenIn, type TensorLayout, takeIn, widthOf } from './payload.ts';
 import type { PerParameter } from './setting.ts';
 import type { ParsedPolicy } from './staleness.ts';
 
@@ -11,6 +11,13 @@ export interface WeightsByName {
   readonly settled?: boolean;
   has(name: string): boolean;
   get(name: string): { readonly data: Float32Array };
+}
+
+/** A payload, how it is cut, and the norm of the gradient that it is a part of, where its producer tells it. */
+export interface Numbers {
+  readonly layout: TensorLayout;
+  readonly payload: Uint8Array;
+  readonly facts: { readonly norm?: number | undefined };
 }
 
 /** What a stage asks to be done to a batch's gradients. */
@@ -41,7 +48,7 @@ export function clipFactor(norm: number, maxNorm: number): number {
 /**
  * Does one operation on gradients that lie at `gradients` of the kernels' memory, laid out as `layout` says.
  * `weightsAt` gives the address of a tensor's weights in the same memory (of touched rows: one after the other), or null where
- * there are none that fit. Tells whether a global norm was clipped.
+ * there are none that fit. `norm` is the global norm as it is, where it is known. Tells whether that was clipped.
  */
 export function runOperation(
   kernels: Kernels,
@@ -49,6 +56,7 @@ export function runOperation(
   gradients: number,
   layout: TensorLayout,
   { rows }: TakenIn,
+  known: number | undefined,
   weightsAt: (tensor: PlacedTensor, index: number) => number | null,
 ): boolean {
   switch (operation.op) {
@@ -56,7 +64,7 @@ export function runOperation(
       assertReadable(operation);
       return false;
     case 'clipByGlobalNorm': {
-      const norm = Math.sqrt(sumOfSquares(kernels, gradients, layout.elements));
+      const norm = known ?? Math.sqrt(sumOfSquares(kernels, gradients, layout.elements));
       let clipped = false;
       forEachPart(operation.maxNorm, layout, (at, length, maxNorm) => {
         const factor = clipFactor(norm, maxNorm);
@@ -78,6 +86,22 @@ export function runOperation(
       });
       return false;
   }
+}
+
+/** Whether an operation may change gradients. */
+function changes(operation: Operation): boolean {
+  return operation.op !== 'staleness' || operation.policy.type !== 'drop';
+}
+
+/** Whether gradients may be others once operations are done. */
+export function changesGradients(pending: Pending | null): boolean {
+  return operationsOf(pending).some(changes);
+}
+
+/** What goes by the global norm after something changed the gradients, so that no shard of them can know it; or undefined. */
+export function clipOfChanged(operations: readonly Operation[]): Operation | undefined {
+  const first = operations.findIndex(changes);
+  return operations.find(({ op }, i) => op === 'clipByGlobalNorm' && i > first);
 }
 
 /** Whether an operation can be done before the scan: with the weights at hand, and where no other waits to change them. */
@@ -135,14 +159,15 @@ export interface Materialised {
 /**
  * Takes the payload in and does the pending operations, and returns copies. The same kernels as in the scan, so the same bits.
  */
-export function materialise(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): Materialised {
+export function materialise(numbers: Numbers, pending: Pending | null): Materialised {
+  const { layout, payload } = numbers;
   const elements = new Float32Array(layout.elements);
   const bytes = new Uint8Array(elements.buffer);
   if (!pending && layout.plain) {
     copyBytes(payload, bytes, 0);
     return { elements, rows: layout.tensors.map(() => null) };
   }
-  return inWorkspace(layout, payload, pending, (arena, at, taken) => {
+  return inWorkspace(numbers, pending, (arena, at, taken) => {
     copyBytes(arena.bytes, bytes, 0, at, at + bytes.byteLength);
     const rows = layout.tensors.map((tensor, index) => rowNumbers(arena, at, tensor, taken, index)?.slice() ?? null);
     return { elements, rows };
@@ -150,22 +175,29 @@ export function materialise(layout: TensorLayout, payload: Uint8Array, pending: 
 }
 
 /** Global norm behind the pending operations; undefined where only the scan can do them. */
-export function normOf(layout: TensorLayout, payload: Uint8Array, pending: Pending | null): number | undefined {
-  if (!operationsOf(pending).every(isReadable)) return undefined;
-  return inWorkspace(layout, payload, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, layout.elements)));
+export function normOf(numbers: Numbers, pending: Pending | null): number | undefined {
+  const operations = operationsOf(pending);
+  if (!operations.every(isReadable) || unknownNorm(numbers, operations)) return undefined;
+  const { elements } = numbers.layout;
+  return inWorkspace(numbers, pending, ({ kernels }, at) => Math.sqrt(sumOfSquares(kernels, at, elements)));
+}
+
+/** What needs a norm that nobody knows before the scan, since the gradients may be a shard; or undefined. */
+function unknownNorm({ facts }: Numbers, operations: readonly Operation[]): Operation | undefined {
+  return facts.norm === undefined ? undefined : clipOfChanged(operations);
 }
 
 /**
  * Lays a payload out in memory of its own, does the pending operations there, and lends the place. A batch that the scan
- * is going to reject keeps what it is rejected for: one that is not finite stays as it came, and decay leaves out tensors
- * that do not fit the parameters.
+ * is going to reject keeps what it is rejected for: one that is not finite stays as it came, decay leaves out tensors that do
+ * not fit the parameters, and a norm that is wrong changes nothing.
  */
 export function inWorkspace<T>(
-  layout: TensorLayout,
-  payload: Uint8Array,
+  numbers: Numbers,
   pending: Pending | null,
   use: (arena: Arena, gradients: number, taken: TakenIn) => T,
 ): T {
+  const { layout, payload, facts } = numbers;
   workspace ??= new Arena();
   const arena = workspace;
   // Powers of two, so that batches of many sizes share few pieces.
@@ -174,8 +206,15 @@ export function inWorkspace<T>(
   const weights = arena.allocate(room);
   try {
     const taken = takeIn(arena, gradients, layout, payload);
-    for (const operation of Number.isFinite(taken.sumOfSquares) ? operationsOf(pending) : []) {
-      runOperation(arena.kernels, operation, gradients, layout, taken, (tensor, index) =>
+    const operations = Number.isFinite(taken.sumOfSquares) ? operationsOf(pending) : [];
+    const norm = refuseNorm(facts.norm, layout, taken) ? undefined : facts.norm;
+    const unreadable = unknownNorm(numbers, operations);
+    for (const operation of operations) {
+      if (operation === unreadable) {
+        const advice = 'it goes by the norm of a whole that they may be a shard of, so put it in front of what changes them';
+        throw new RxgradError('weightsNeeded', { stage: operation.op, advice });
+      }
+      runOperation(arena.kernels, operation, gradients, layout, taken, norm, (tensor, index) =>
         copyWeights(operation, tensor, rowNumbers(arena, gradients, tensor, taken, index), arena, weights + tensor.at),
       );
     }

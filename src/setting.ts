@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { parseOptions } from './options.ts';
+import { wholeName } from './part-name.ts';
 
 /**
  * A number for every parameter, or numbers by name or pattern (`*` stands for any characters), of which the first that
@@ -44,9 +45,9 @@ export function parseSetting(schema: NumberSchema, setting: Setting, where: stri
   };
 }
 
-/** Tells whether a name is the pattern's: `*` stands for any characters. */
+/** Tells whether a name is the pattern's: `*` stands for any characters. Rows of a parameter go by its name. */
 export function matcher(pattern: string): (name: string) => boolean {
   const parts = pattern.split('*').map((part) => part.replace(/[\\^$.+?()[\]{}|]/g, '\\$&'));
   const expression = new RegExp(`^${parts.join('.*')}$`, 's');
-  return (name) => expression.test(name);
+  return (name) => name === pattern || expression.test(wholeName(name));
 }

@@ -48,6 +48,18 @@ describe('every number of 16 bits', () => {
     expect(wrong).toEqual([]);
   });
 
+  it('is the same beside any others (F16)', () => {
+    const isSmall = (bits: number) => (bits & 0x7c00) === 0 && (bits & 0x03ff) !== 0;
+    const { elements: whole } = elementsOf([dense('F16', 65_536)], all16);
+    // An odd factor: each number once, far from those next to it.
+    const mixed = Uint16Array.from({ length: 65_536 }, (_, i) => i * 40_503);
+    for (const bits of [mixed, mixed.filter((bits) => !isSmall(bits))]) {
+      const { elements } = elementsOf([dense('F16', bits.length)], new Uint8Array(bits.buffer));
+      const wrong = bits.filter((number, i) => !Object.is(elements[i], whole[number]));
+      expect(wrong).toEqual(new Uint16Array(0));
+    }
+  });
+
   it.each(['F16', 'BF16'] as const)('is the same in a tail of one to three (%s)', (dtype) => {
     const whole = elementsOf([dense(dtype, 65_536)], all16).elements;
     for (const length of [1, 2, 3, 65_533]) {

@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 /** What examples use without saying where it comes from: names by module. */
 const modules: Readonly<Record<string, readonly string[]>> = {
   rxgrad: Object.keys(rxgrad),
-  rxjs: ['auditTime', 'count', 'lastValueFrom', 'scan', 'tap'],
+  rxjs: ['auditTime', 'count', 'lastValueFrom', 'pipe', 'scan', 'tap'],
   'onnxruntime-node': ['Tensor'],
   'node:worker_threads': ['workerData'],
   '../src/kernels/kernel.ts': ['kernel', 'add', 'mul', 'sub'],
@@ -25,6 +25,7 @@ const surroundings = [
   "const params: import('rxgrad').Parameters, other: import('rxgrad').Parameters;",
   "const transport: import('rxgrad').Transport;",
   "const store: import('rxgrad').CheckpointStore;",
+  "const plan: import('rxgrad').ShardPlan;",
   'const path: string;',
   'const features: Float32Array;',
   'const labels: Float32Array;',

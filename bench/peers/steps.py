@@ -18,15 +18,13 @@ collector rests during a lap, as in `timeit`. What a call counts is told in cont
 import gc
 import importlib
 import importlib.metadata
-import json
 import math
 import platform
-import sys
 import time
-import warnings
 from functools import partial
 from itertools import repeat
 
+from answers import reason, serve
 from contestants import CORES, Problem, contestants
 from rows import RowsProblem, rows_contestants
 
@@ -50,10 +48,6 @@ def trial(contestant, problem, way):
     while time.perf_counter() < end:
         best = min(best, seconds(call, 1))
     return best
-
-
-def reason(error):
-    return f'{type(error).__name__}: {error}'
 
 
 class Session:
@@ -102,22 +96,6 @@ class Session:
             gc.enable()
 
 
-def serve():
-    # What libraries print must not come between the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
-    warnings.simplefilter('ignore')
-    session = Session()
-    for line in sys.stdin:
-        options = json.loads(line)
-        command = options.pop('command')
-        if command == 'quit':
-            break
-        try:
-            answer = {'describe': session.describe, 'prepare': session.prepare, 'lap': session.lap}[command](**options)
-        except Exception as error:
-            answer = {'error': reason(error)}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
 if __name__ == '__main__':
-    serve()
+    session = Session()
+    serve({'describe': session.describe, 'prepare': session.prepare, 'lap': session.lap})

@@ -11,9 +11,9 @@ export interface RecoverOptions {
   /** The log that is read on. Its topic must still hold what comes behind the checkpoint. */
   readonly transport: Transport;
   readonly topic: string;
-  /**
-   * The newest version to begin from. Default: the newest there is.
-   */
+  /** The partitions that are trained here. Default: all. */
+  readonly partitions?: readonly number[];
+  /** The newest version to begin from. Default: the newest there is. */
   readonly upTo?: number;
   /**
    * Whether a scan with another configuration than the one that wrote the checkpoint (optimizer, options, stages) may go on from it.
@@ -111,9 +111,10 @@ export async function placeInLog(
 async function begin(
   params: Parameters,
   store: CheckpointStore,
-  { transport, topic }: RecoverOptions,
+  { transport, topic, partitions }: RecoverOptions,
 ): Promise<ReadonlyMap<number, number>> {
-  const from = new Map((await transport.startOffsets(topic)).entries());
+  const starts = [...(await transport.startOffsets(topic)).entries()];
+  const from = new Map(starts.filter(([partition]) => !partitions || partitions.includes(partition)));
   const sealer = new Sealer();
   try {
     await store.write(params.version, movedTo(await sealer.seal(params), topic, from, store.name));

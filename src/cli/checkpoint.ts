@@ -3,7 +3,7 @@ import { movedTo } from '../checkpoints/checkpoint-file.ts';
 import type { CheckpointStore } from '../checkpoints/checkpoint-store.ts';
 import { openVersion } from '../checkpoints/recover.ts';
 import { isRxgradError, RxgradError } from '../errors.ts';
-import { specsOfStateDict } from '../params/state-dict.ts';
+import { shapeOfStateDict } from '../params/state-dict.ts';
 import type { Transport } from '../sources/transport.ts';
 import { requiredStoreOf, storeOptions } from './checkpoint-store.ts';
 import { addConnectionOptions, openConnection } from './connection.ts';
@@ -88,7 +88,7 @@ async function show({ store, report }: Context, version: number): Promise<void> 
       ['checksum', facts.checksum],
     ],
   );
-  const specs = Object.entries(specsOfStateDict(file)).map(([name, { dims }]) => [name, `[${dims.join(', ')}]`]);
+  const specs = Object.entries(shapeOfStateDict(file).specs).map(([name, { dims }]) => [name, `[${dims.join(', ')}]`]);
   report.table(['parameter', 'dims'], specs);
 }
 

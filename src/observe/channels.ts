@@ -26,7 +26,7 @@ export interface StepFacts {
   /** How many epochs have ended. */
   readonly epoch: number;
   readonly lr: number;
-  /** Global norm of the gradients as they reached the scan, before clipping. */
+  /** Global norm of the gradients as they reached the scan, before clipping: the producer's, where it tells it. */
   readonly gradientNorm: number;
   /** Whether clipping by global norm changed the gradients. */
   readonly clipped: boolean;

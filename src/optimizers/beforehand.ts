@@ -43,11 +43,18 @@ export class Beforehand {
     this.#compensation = compensation;
   }
 
-  /** Does the operations, on gradients of the weights `base`. */
-  *run(operations: readonly Operation[], layout: TensorLayout, plan: Plan, base: number): Generator<void, Done> {
+  /** Does the operations, on gradients of the weights `base` whose global norm it is told. */
+  *run(
+    operations: readonly Operation[],
+    layout: TensorLayout,
+    plan: Plan,
+    base: number,
+    normBefore: number,
+  ): Generator<void, Done> {
     let done = nothingDone;
     for (const operation of operations) {
-      const norm = operation.op === 'clipByGlobalNorm' ? yield* this.#gradients.norm(layout, this.#execution) : 0;
+      const measures = operation.op === 'clipByGlobalNorm' && done.changed;
+      const norm = measures ? yield* this.#gradients.norm(layout, this.#execution) : normBefore;
       const { changed, clipped } = this.#note(operation, norm, plan, base);
       done = { changed: done.changed || changed, clipped: done.clipped || clipped };
       if (changed) yield;

@@ -74,14 +74,14 @@ function membersOf(params: Parameters, groups: readonly ParsedGroup[]): number[]
   return members;
 }
 
-/** The places of the parameters that a pattern matches; fails where there is none. */
-export function matching({ names }: Parameters, pattern: string, option: string): number[] {
+/** The places of the parameters that a pattern matches; fails where there is none, in no shard either. */
+export function matching({ names, shardOf }: Parameters, pattern: string, option: string): number[] {
   const matches = matcher(pattern);
   const places = names.flatMap((name, place) => (matches(name) ? [place] : []));
-  if (places.length > 0) return places;
+  if (places.length > 0 || shardOf?.some(matches)) return places;
   throw new RxgradError('invalidOption', {
     option,
-    expected: `a name or pattern that matches a parameter (${names.join(', ')})`,
+    expected: `a name or pattern that matches a parameter (${(shardOf ?? names).join(', ')})`,
     got: `"${pattern}"`,
   });
 }

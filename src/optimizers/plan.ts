@@ -25,29 +25,19 @@ export type Refusal = (where: string) => RxgradError<RejectionReason>;
 
 /** Matches a layout with the parameters: names and shapes. What is frozen is left out of the runs. */
 export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (index: number) => boolean): Plan | Refusal {
-  if (layout.tensors.length === 0) return (where) => new RxgradError('emptyBatch', { where });
   const indices = new Map(params.places.map((place, index) => [place.name, index]));
   const runs: Run[] = [];
   const frozen: Run[] = [];
-  for (const [tensor, { name, dims, length, at, rowsAt, rows }] of layout.tensors.entries()) {
+  for (const [tensor, { name, at, rowsAt, rows }] of layout.tensors.entries()) {
     const index = indices.get(name);
     if (index === undefined) {
       return (where) => new RxgradError('unknownParameter', { where, parameter: name, expected: params.names.join(', ') });
     }
     const place = params.places[index]!;
-    if (rows) {
-      const got = misfit(layout.tensors[tensor]!, place);
-      const expected = place.dims.length === 0 ? 'no rows' : String(['rows', ...place.dims.slice(1)]);
-      if (got !== null) return (where) => new RxgradError('wrongShape', { where, parameter: name, expected, got });
-      const width = sizeOf(place.dims.slice(1));
-      (isFrozen(index) ? frozen : runs).push({ index, place, at, rows: { tensor, at: rowsAt, width } });
-      continue;
-    }
-    if (length !== place.length || (dims !== null && !sameDims(dims, place.dims))) {
-      const got = dims !== null && sameDims(dims, place.dims) ? `${length} values` : String(dims ?? length);
-      return (where) => new RxgradError('wrongShape', { where, parameter: name, expected: String(place.dims), got });
-    }
-    (isFrozen(index) ? frozen : runs).push({ index, place, at, rows: null });
+    const misfit = misfitOf(layout.tensors[tensor]!, place.dims);
+    if (misfit) return (where) => new RxgradError('wrongShape', { where, parameter: name, ...misfit });
+    const touched = rows ? { tensor, at: rowsAt, width: sizeOf(place.dims.slice(1)) } : null;
+    (isFrozen(index) ? frozen : runs).push({ index, place, at, rows: touched });
   }
   const touched = new Set(runs.map(({ index }) => index));
   return {
@@ -57,12 +47,20 @@ export function planFor(params: Parameters, layout: TensorLayout, isFrozen: (ind
   };
 }
 
-/** How the touched rows of a tensor do not fit a parameter, or null. No rows at all fit every table. */
-function misfit({ dims, length, rows }: TensorSpec, place: ParameterPlace): string | null {
-  const own = place.dims.slice(1);
-  const { count } = rows!;
-  const fits = place.dims.length > 0 && (count === 0 || (dims ? sameDims(dims.slice(1), own) : length === count * sizeOf(own)));
-  return fits ? null : String(dims ?? `${length} values in ${count} rows`);
+/** How a tensor does not fit a parameter of some dims, or null. No rows at all fit every table. */
+export function misfitOf(
+  { dims, length, rows }: TensorSpec,
+  own: readonly number[],
+): { readonly expected: string; readonly got: string } | null {
+  if (!rows) {
+    if (length === sizeOf(own) && (dims === null || sameDims(dims, own))) return null;
+    return { expected: String(own), got: dims !== null && sameDims(dims, own) ? `${length} values` : String(dims ?? length) };
+  }
+  const { count } = rows;
+  const tail = own.slice(1);
+  if (own.length > 0 && (count === 0 || (dims ? sameDims(dims.slice(1), tail) : length === count * sizeOf(tail)))) return null;
+  const expected = own.length === 0 ? 'no rows' : String(['rows', ...tail]);
+  return { expected, got: String(dims ?? `${length} values in ${count} rows`) };
 }
 
 /** Why the row numbers of a batch cannot be stepped, or null. */

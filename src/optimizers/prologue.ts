@@ -1,5 +1,5 @@
 import { RxgradError } from '../errors.ts';
-import { type Operation, operationsOf, type Pending } from '../pending.ts';
+import { clipOfChanged, type Operation, operationsOf, type Pending } from '../pending.ts';
 import type { Compensate, ParsedPolicy } from '../staleness.ts';
 
 /** What comes before the rule for one parameter: clip(g · scale, ±limit) + decay · θ, the scale from the norm's limit. */
@@ -15,6 +15,8 @@ export interface Prologue {
   /** What is to become of gradients of older weights. */
   readonly staleness: readonly ParsedPolicy[];
   readonly compensate: Compensate | null;
+  /** Whether the global norm is clipped, and if so of gradients as they came or of changed ones. */
+  readonly clips: 'not' | 'first' | 'later';
   of(parameter: string): FusedPrologue;
 }
 
@@ -44,6 +46,7 @@ export function prologueFor(pending: Pending | null): Prologue {
     before: operations.slice(0, first),
     staleness,
     compensate: compensate ?? null,
+    clips: clipOfChanged(operations) ? 'later' : operations.some(({ op }) => op === 'clipByGlobalNorm') ? 'first' : 'not',
     of(parameter) {
       let prologue = known.get(parameter);
       if (!prologue) {

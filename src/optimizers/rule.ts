@@ -48,12 +48,15 @@ export interface Rule {
   readonly passes: readonly Pass[];
 }
 
+/** Whether each element is stepped by itself, so that a part of a parameter is stepped as in the whole of it. */
+export function goesByElement({ passes }: Rule): boolean {
+  return passes.every(({ kernel }) => kernel.byElement && kernel.sumCount === 0);
+}
+
 /**
  * Whether a row of a table can be stepped by itself: one pass, element by element, with state in the weights' shape. What
  * cannot gets a sparse gradient as a dense one with zeros.
  */
-export function stepsRows({ state, passes }: Rule): boolean {
-  return (
-    passes.length === 1 && passes[0]!.kernel.byElement && passes[0]!.kernel.sumCount === 0 && state.every(({ dims }) => !dims)
-  );
+export function stepsRows(rule: Rule): boolean {
+  return rule.passes.length === 1 && goesByElement(rule) && rule.state.every(({ dims }) => !dims);
 }

@@ -11,6 +11,7 @@ import type { Recipe } from './recipe.ts';
 import type { Rule } from './rule.ts';
 import { RunningScan } from './running-scan.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
+import { assertWhole } from './shards.ts';
 import { Stepper } from './stepper.ts';
 import type { WeightsUpdate } from './weights-update.ts';
 
@@ -29,6 +30,7 @@ export function scanWith(
     groups: new Groups(params, options.lr, options.groups),
     average: options.average ? new Average(params, options.average) : null,
   });
+  assertWhole(params, rule);
   // Made here too, so that what does not fit fails before the first event.
   make();
   return (events$) =>

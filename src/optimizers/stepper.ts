@@ -3,7 +3,7 @@ import { type GradientBatch, placeOf } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
-import { refuseNotFinite, type TakenIn, type TensorLayout } from '../payload.ts';
+import { refuseNorm, refuseNotFinite, type TakenIn, type TensorLayout } from '../payload.ts';
 import type { Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
@@ -21,6 +21,7 @@ import { type StageRecipe, stageDifferences, stagesOf } from './recipe.ts';
 import { type Rule, stepsRows } from './rule.ts';
 import { RuleStep } from './rule-step.ts';
 import type { StepperFacts } from './scan-facts.ts';
+import { refuseShare } from './shards.ts';
 import { WeightsUpdate } from './weights-update.ts';
 import { Work } from './work.ts';
 
@@ -88,7 +89,7 @@ export class Stepper {
 
   /** Takes a batch in: returns why it cannot be applied, or null, after which {@link apply} is due. */
   *admit(batch: GradientBatch): Generator<void, RxgradError<RejectionReason> | null> {
-    const { layout, payload } = batch.message;
+    const { layout, payload, facts } = batch.message;
     if (layout !== this.#layout) {
       this.#plan = planFor(this.#params, layout, (index) => this.#groups.isFrozen(index));
       this.#layout = layout;
@@ -103,8 +104,10 @@ export class Stepper {
     }
     const where = () => placeOf(batch.delivery);
     if (typeof this.#plan === 'function') return this.#plan(where());
+    const share = refuseShare(this.#params, this.#prologue, batch);
+    if (share) return share(where());
     const { version } = this.#params;
-    const stale = refuseStale(this.#prologue.staleness, batch.facts.base, version, this.#compensation.oldest, where);
+    const stale = refuseStale(this.#prologue.staleness, facts.base, version, this.#compensation.oldest, where);
     if (stale) return stale;
     const start = performance.now();
     const ahead = this.#ahead?.batch === batch ? this.#ahead : null;
@@ -113,7 +116,10 @@ export class Stepper {
       ? (ahead.taken ?? (yield* ahead.taking))
       : yield* this.#gradients.takeIn(layout, payload, this.#execution);
     if (ahead) this.#gradients.turn();
-    const refusal = refuseNotFinite(this.#params.arena, this.#gradients.address, layout, taken) ?? refuseRows(this.#plan, taken);
+    const refusal =
+      refuseNotFinite(this.#params.arena, this.#gradients.address, layout, taken) ??
+      refuseRows(this.#plan, taken) ??
+      refuseNorm(facts.norm, layout, taken);
     if (refusal) return refusal(where());
     this.#admitted = batch;
     this.#work.taken = taken;
@@ -160,15 +166,15 @@ export class Stepper {
     const batch = this.#admitted!;
     this.#admitted = null;
     const start = performance.now();
-    const { layout } = batch.message;
+    const { layout, facts } = batch.message;
     const { version: base } = this.#params;
     const plan = this.#plan as Plan;
-    const declared = batch.facts.base;
+    const declared = facts.base;
+    const norm = facts.norm ?? Math.sqrt(this.#work.taken.sumOfSquares);
 
     this.#writer.begin();
     const { before, compensate } = this.#prologue;
-    const done = before.length > 0 ? yield* this.#beforehand.run(before, layout, plan, declared ?? base) : nothingDone;
-    const norm = Math.sqrt(this.#work.taken.sumOfSquares);
+    const done = before.length > 0 ? yield* this.#beforehand.run(before, layout, plan, declared ?? base, norm) : nothingDone;
     const normNow = done.changed ? yield* this.#gradients.norm(layout, this.#execution) : norm;
     if (compensate) {
       this.#compensation.keep(compensate, plan.runs, this.#work, this.#writer);

@@ -7,7 +7,7 @@ import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type KeptState, planStateDict, readStateDict, specsOfStateDict } from './state-dict.ts';
+import { type KeptState, planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
@@ -33,6 +33,7 @@ export interface KeptScan {
 const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true), exact: v.optional(v.boolean(), false) });
 const optionsSchema = v.strictObject({
   version: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0)), 0),
+  shardOf: v.optional(v.nullable(v.array(v.string())), null),
 });
 
 /**
@@ -56,6 +57,8 @@ export class Parameters implements Iterable<Parameter> {
   readonly differences: Differences;
   /** Who is told what is written, beside {@link differences}. */
   readonly followers = new Set<Changes>();
+  /** The names of all parameters of the model that these are a shard of, or null where they are all of it. */
+  readonly shardOf: readonly string[] | null;
   readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
@@ -65,25 +68,38 @@ export class Parameters implements Iterable<Parameter> {
   #loaded: KeptState | null = null;
   #held: Promise<void> | null = null;
 
-  /** Copies the given values into a new arena. `version` is the number of these weights (default 0). */
-  static create(specs: Readonly<Record<string, ParameterSpec>>, options: { readonly version?: number } = {}): Parameters {
+  /**
+   * Copies the given values into a new arena. `version` is the number of these weights (default 0); `shardOf` names all parameters
+   * of the model, where these are a shard of it.
+   */
+  static create(
+    specs: Readonly<Record<string, ParameterSpec>>,
+    options: { readonly version?: number; readonly shardOf?: readonly string[] | null } = {},
+  ): Parameters {
     parseOptions(specsSchema, specs, 'Parameters.create');
-    const { version } = parseOptions(optionsSchema, options, 'Parameters.create options');
-    return new Parameters(specs, version, new Arena());
+    const { version, shardOf } = parseOptions(optionsSchema, options, 'Parameters.create options');
+    return new Parameters(specs, version, new Arena(), shardOf);
   }
 
   /** The parameters that a file of {@link stateDict} holds, of their own: the next scan over them goes on from its state. */
   static fromStateDict(source: Uint8Array | string, options: { readonly exact?: boolean } = {}): Parameters {
-    const params = Parameters.create(specsOfStateDict(source));
+    const { specs, shardOf } = shapeOfStateDict(source);
+    const params = Parameters.create(specs, shardOf ? { shardOf } : {});
     params.loadStateDict(source, options);
     return params;
   }
 
-  private constructor(specs: Readonly<Record<string, ParameterSpec>>, version: number, arena: Arena) {
+  private constructor(
+    specs: Readonly<Record<string, ParameterSpec>>,
+    version: number,
+    arena: Arena,
+    shardOf: readonly string[] | null,
+  ) {
     const { places, byteLength } = layOut(specs);
     this.places = places;
     this.byteLength = byteLength;
     this.arena = arena;
+    this.shardOf = shardOf;
     this.#control = this.arena.allocate(CONTROL_BYTES);
     this.weights = [this.arena.allocate(byteLength), this.arena.allocate(byteLength)];
     this.leftRight = new LeftRight(this.arena.memory.buffer, this.#control);
@@ -166,7 +182,7 @@ export class Parameters implements Iterable<Parameter> {
   /** Others of the same names, shapes and weights, in the same memory: to be trained, while these serve their average. */
   twin(): Parameters {
     const specs = [...this].map(({ name, dims, data }) => [name, { dims, data }]);
-    return new Parameters(Object.fromEntries(specs), this.version, this.arena);
+    return new Parameters(Object.fromEntries(specs), this.version, this.arena, this.shardOf);
   }
 
   /** Makes the newest weights visible to readers. */
@@ -200,7 +216,10 @@ export class Parameters implements Iterable<Parameter> {
       const advice = 'ask where an update arrives';
       throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
     }
-    return planStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded, metadata);
+    return planStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded, {
+      ...metadata,
+      ...(this.shardOf ? { 'rxgrad.shardOf': JSON.stringify(this.shardOf) } : {}),
+    });
   }
 
   /** Keeps weights and state as they are while another thread copies them: the next step waits until the promise settles. */

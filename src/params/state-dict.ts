@@ -96,16 +96,29 @@ export function readStateDict(
   };
 }
 
-/** The dims of the weights in a file that {@link planStateDict} planned. */
-export function specsOfStateDict(source: Uint8Array | string): Record<string, { dims: readonly number[] }> {
+/** What parameters a file that {@link planStateDict} planned is of: their dims, and the whole model's names where it is a shard. */
+export function shapeOfStateDict(source: Uint8Array | string): {
+  readonly specs: Record<string, { dims: readonly number[] }>;
+  readonly shardOf: readonly string[] | null;
+} {
   const where = typeof source === 'string' ? source : 'state dict';
   const { tensors, metadata } = readTensorFile(source);
-  const names: unknown = JSON.parse(metadata['rxgrad.weights'] ?? 'null');
-  if (Array.isArray(names) && names.every((name) => tensors.has(name))) {
-    return Object.fromEntries(names.map((name: string) => [name, { dims: tensors.get(name)!.dims }]));
+  const names = namesOf(metadata['rxgrad.weights']);
+  if (!names?.every((name) => tensors.has(name))) {
+    const expected = 'a state dict of rxgrad, which names its weights';
+    throw new RxgradError('invalidCheckpoint', { where, expected, got: `${metadata['rxgrad.weights']}` });
   }
-  const expected = 'a state dict of rxgrad, which names its weights';
-  throw new RxgradError('invalidCheckpoint', { where, expected, got: `${metadata['rxgrad.weights']}` });
+  const specs = Object.fromEntries(names.map((name) => [name, { dims: tensors.get(name)!.dims }]));
+  return { specs, shardOf: namesOf(metadata['rxgrad.shardOf']) };
+}
+
+function namesOf(text: string | undefined): string[] | null {
+  try {
+    const names: unknown = JSON.parse(text ?? 'null');
+    return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
+  } catch {
+    return null;
+  }
 }
 
 /** What a name of our own stands for: a parameter, or `state.<parameter>.<key>`. */

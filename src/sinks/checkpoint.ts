@@ -73,6 +73,7 @@ class Checkpointing {
   #takenMs = performance.now();
   #due = false;
   #failures = 0;
+  #closed = false;
   #taking: Promise<void> | null = null;
 
   constructor(store: CheckpointStore, options: Parsed, fail: (error: unknown) => void) {
@@ -100,6 +101,7 @@ class Checkpointing {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#taking?.catch(() => {});
     await this.#sealer.close();
   }
@@ -126,6 +128,8 @@ class Checkpointing {
   }
 
   #failed(cause: unknown): void {
+    // Nobody goes on from here: whoever ended the stream may have closed what it was written to.
+    if (this.#closed) return;
     if (isRxgradError(cause) && cause.key === 'fenced') throw cause;
     this.#failures += 1;
     const { message } = cause as Error;

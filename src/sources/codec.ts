@@ -12,7 +12,7 @@ import {
 } from '../events.ts';
 import { parseOptions } from '../options.ts';
 import { type ElementType, elementBytes } from '../payload.ts';
-import { materialise } from '../pending.ts';
+import { changesGradients, materialise } from '../pending.ts';
 import { encodeTensors } from './encode-tensors.ts';
 import { excerpt } from './excerpt.ts';
 import { parseGradientHeader, writeGradientHeader } from './gradient-header.ts';
@@ -29,6 +29,7 @@ export const eventTypes = {
 const dtypeSchema = v.optional(v.picklist(Object.keys(elementBytes) as ElementType[]));
 const MAX_HEADER_CHARACTERS = 1024;
 const MAX_JSON_BYTES = 64 << 10;
+const zero = '0'.charCodeAt(0);
 
 /** What the records of one producer share. */
 export interface Envelope {
@@ -47,7 +48,7 @@ export interface Envelope {
 
 /**
  * Writes an event as a record: CloudEvents 1.0 in Kafka's binary mode, tensors as safetensors, small events as JSON. Pending
- * operations of a batch are done first.
+ * operations of a batch are done first; where they change the gradients, what the producer said of their norm is left out.
  */
 export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport, envelope: Envelope = {}): NewRecord {
   const facts: GradientFacts = event instanceof GradientBatch ? event.facts : {};
@@ -60,12 +61,12 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
     const { kind: _, delivery: __, ...body } = event;
     return { key, value: Buffer.from(JSON.stringify(body)), headers };
   }
-  const gradient = writeGradientHeader(facts);
+  const gradient = writeGradientHeader(changesGradients(event.pending) ? { ...facts, norm: undefined } : facts);
   if (gradient) headers.ce_gradient = gradient;
   if (facts.traceparent) headers.traceparent = facts.traceparent;
-  const { layout, payload } = event.message;
+  const { layout } = event.message;
   const dtype = parseOptions(dtypeSchema, envelope.dtype, 'encodeEvent: dtype') ?? (event.pending ? 'F32' : null);
-  const encoded = dtype ? encodeTensors(layout, materialise(layout, payload, event.pending), dtype) : event.message;
+  const encoded = dtype ? encodeTensors(layout, materialise(event.message, event.pending), dtype) : event.message;
   return { key, value: writeSafetensors(encoded.layout, encoded.payload), headers };
 }
 
@@ -105,9 +106,9 @@ export class EventDecoder {
     const parsed = described === undefined ? { facts: {} } : parseGradientHeader(described);
     if ('problem' in parsed)
       return refuse(delivery, 'a ce_gradient header as in RFC 9651', `${parsed.problem} in ${excerpt(described!)}`);
-    const id = text(headers.ce_id);
-    if (id !== undefined && !isSequence(id)) return refuse(delivery, 'a sequence number as ce_id', excerpt(id));
-    const sequence = id === undefined ? undefined : Number(id);
+    const { ce_id: id } = headers;
+    const sequence = id === undefined ? undefined : sequenceOf(id);
+    if (sequence === null) return refuse(delivery, 'a sequence number as ce_id', excerpt(text(id)!));
     const facts: GradientFacts = {
       ...parsed.facts,
       worker: this.#source(headers.ce_source),
@@ -150,8 +151,16 @@ function isEpoch(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-function isSequence(id: string): boolean {
-  return /^\d+$/.test(id) && Number.isSafeInteger(Number(id));
+/** A whole number in decimal digits, or null. */
+function sequenceOf(id: HeaderValue): number | null {
+  if (id.length === 0) return null;
+  let sequence = 0;
+  for (let i = 0; i < id.length; i++) {
+    const digit = (typeof id === 'string' ? id.charCodeAt(i) : id[i]!) - zero;
+    if (!(digit >= 0 && digit <= 9)) return null;
+    sequence = 10 * sequence + digit;
+  }
+  return Number.isSafeInteger(sequence) ? sequence : null;
 }
 
 /** Makes a function that reads a header as {@link text} does, and knows the last one again: most records repeat it. */

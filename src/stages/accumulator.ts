@@ -2,7 +2,7 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type Delivery, GradientBatch, type GradientFacts, placeOf } from '../events.ts';
 import type { Arena } from '../kernels/arena.ts';
 import { type GradientInput, pack } from '../pack.ts';
-import { type PlacedTensor, refuseNotFinite, widthOf } from '../payload.ts';
+import { type PlacedTensor, refuseNorm, refuseNotFinite, widthOf } from '../payload.ts';
 import { afterReading, inWorkspace, type Pending, rowNumbers } from '../pending.ts';
 
 /** Σ weight · gradient of one dense parameter, in an arena; and Σ weight. */
@@ -16,9 +16,10 @@ interface Sum {
 
 /** The touched rows of one table, as they came, already weighted; and Σ weight. */
 interface Rows {
-  readonly width: number;
+  /** Elements of a row; 0 until there was one. */
+  width: number;
   /** The dims of a row, where they are known. */
-  readonly tail: readonly number[] | null;
+  tail: readonly number[] | null;
   readonly parts: { readonly indices: Int32Array; readonly values: Float32Array }[];
   weight: number;
 }
@@ -29,16 +30,17 @@ export class Accumulator {
   readonly #rows = new Map<string, Rows>();
 
   /** Adds a batch, or tells why it cannot be; then nothing was added. */
-  add({ message: { layout, payload, facts, delivery }, pending }: GradientBatch): RxgradError<RejectionReason> | null {
+  add({ message, pending }: GradientBatch): RxgradError<RejectionReason> | null {
+    const { layout, facts, delivery } = message;
     const where = placeOf(delivery);
     for (const tensor of layout.tensors) {
       const problem = this.#misfit(tensor);
       if (problem) return new RxgradError('wrongShape', { where, parameter: tensor.name, ...problem });
     }
     const { batchSize: weight = 1 } = facts;
-    return inWorkspace(layout, payload, pending, (arena, at, taken) => {
-      const notFinite = refuseNotFinite(arena, at, layout, taken);
-      if (notFinite) return notFinite(where);
+    return inWorkspace(message, pending, (arena, at, taken) => {
+      const refusal = refuseNotFinite(arena, at, layout, taken) ?? refuseNorm(facts.norm, layout, taken);
+      if (refusal) return refusal(where);
       layout.tensors.forEach((tensor, index) => {
         const indices = rowNumbers(arena, at, tensor, taken, index);
         if (indices) this.#addRows(arena, at + tensor.at, tensor, indices.slice(), weight);
@@ -73,8 +75,9 @@ export class Accumulator {
     const rows = this.#rows.get(tensor.name);
     const got = `${tensor.rows ? 'rows of ' : ''}${tensor.rows ? widthOf(tensor) : (tensor.dims ?? tensor.length)}`;
     if (sum && (tensor.rows || tensor.length !== sum.length)) return { expected: String(sum.dims ?? sum.length), got };
-    if (rows && (!tensor.rows || widthOf(tensor) !== rows.width)) return { expected: `rows of ${rows.width}`, got };
-    return null;
+    // No rows at all fit every table.
+    if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return null;
+    return tensor.rows && widthOf(tensor) === rows.width ? null : { expected: `rows of ${rows.width}`, got };
   }
 
   #addDense(arena: Arena, from: number, { name, dims, length }: PlacedTensor, weight: number): void {
@@ -90,7 +93,11 @@ export class Accumulator {
   #addRows(arena: Arena, from: number, tensor: PlacedTensor, indices: Int32Array, weight: number): void {
     const width = widthOf(tensor);
     arena.kernels.scale(from, indices.length * width, weight);
-    const rows = this.#rows.get(tensor.name) ?? { width, tail: tensor.dims?.slice(1) ?? null, parts: [], weight: 0 };
+    const rows: Rows = this.#rows.get(tensor.name) ?? { width: 0, tail: null, parts: [], weight: 0 };
+    if (indices.length > 0) {
+      rows.width = width;
+      rows.tail ??= tensor.dims?.slice(1) ?? null;
+    }
     rows.parts.push({ indices, values: arena.floats(from, indices.length * width).slice() });
     rows.weight += weight;
     this.#rows.set(tensor.name, rows);

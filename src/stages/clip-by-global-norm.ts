@@ -9,6 +9,8 @@ import { stage } from './stage.ts';
  *
  * Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013); optax.clip_by_global_norm.
  *
+ * The norm is what the producer says it is, where it does, if nothing changed the gradients since: they may be a shard.
+ *
  * A setting may differ by parameter: `{ 'head.*': 5, '*': 1 }`, each held against the one norm of all.
  */
 export function clipByGlobalNorm(maxNorm: Setting): OperatorFunction<TrainingEvent, TrainingEvent> {

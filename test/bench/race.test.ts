@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Contestant, race, timed } from '../../bench/race.ts';
+import { type Contestant, race, takeTurns, timed } from '../../bench/race.ts';
 
 const ms = 1e6;
 
@@ -41,6 +41,16 @@ describe('race', () => {
     const asked: number[] = [];
     await race({ a: claiming(1000 * ms, asked) }, 1);
     expect(asked).toEqual([1, 1]);
+  });
+});
+
+describe('takeTurns', () => {
+  it('leaves the first round out, and starts each with another contestant', async () => {
+    const turns: string[] = [];
+    const contestant = (name: string) => async () => turns.push(name);
+    const figures = await takeTurns({ a: contestant('a'), b: contestant('b') }, 2);
+    expect(turns).toEqual(['a', 'b', 'b', 'a', 'a', 'b']);
+    expect(figures).toEqual({ a: [4, 5], b: [3, 6] });
   });
 });
 

@@ -66,6 +66,13 @@ describe('an event on the wire', () => {
       gradients: { w: Float32Array.of(1.5, -0, 0, 2), b: Float32Array.of(6) },
       pending: null,
     });
+    // The producer's norm is of gradients that are no more.
+    expect(encodeEvent(clipped).headers!.ce_gradient).toBe('base=12340, batch=32, epoch=3, loss=0.43');
+  });
+
+  it('may have no tensors', () => {
+    const event = decode(encodeEvent(gradientBatch({ gradients: {}, norm: 5 })));
+    expect(event).toMatchObject({ kind: 'gradients', facts: { norm: 5 }, gradients: {}, rows: {} });
   });
 
   it.each([[epochBoundary(12)], [metricReport({ name: 'validation loss', value: -0.25 })]])('gives back %o', (event) => {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -101,6 +101,34 @@ describe('the file of an embedded log', () => {
     context.annotate(`${median.toFixed(2)} ms from produce in another thread to deliver`);
     expect(waits).toHaveLength(50);
     expect(median).toBeLessThan(20);
+  });
+
+  it('holds one record of each key of a compacted topic, in a file that stays small', async (context) => {
+    const path = logPath(context);
+    const log = opened(context, path, { synchronous: 'normal' });
+    await log.createTopic('checkpoints', { compacted: true });
+    for (let i = 0; i < 200; i++) {
+      await log.produce('checkpoints', [{ key: `${i % 2}`, value: new Uint8Array(200_000) }]);
+    }
+    expect([await log.startOffsets('checkpoints'), await log.endOffsets('checkpoints')]).toEqual([[0], [200]]);
+    const collector = await collect(context, log, { topic: 'checkpoints', from: new Map([[0, 5]]) });
+    await collector.until(2);
+    expect(collector.delivered.map(({ offset }) => offset)).toEqual([198, 199]);
+    expect(statSync(path).size).toBeLessThan(5_000_000);
+  });
+
+  it('opens one that was made before there were writers', async (context) => {
+    const path = logPath(context);
+    const before = embeddedLog(path);
+    await before.createTopic('gradients');
+    await before.produce('gradients', texts('a'));
+    await before.close();
+    const database = new DatabaseSync(path);
+    database.exec('DROP TABLE writers; DROP TABLE compacted');
+    database.close();
+    const log = opened(context, path);
+    const writer = await log.writer('trainer');
+    expect(await writer.write([{ topic: 'gradients', value: null }])).toMatchObject([{ offset: 1 }]);
   });
 
   it('tells the oldest record that is still there', async (context) => {

@@ -37,6 +37,9 @@ describe('the ce_gradient header', () => {
     ['base=007', { base: 7 }],
     ['loss=-1.5', { loss: -1.5 }],
     ['loss=1e-7', { loss: 1e-7 }],
+    ['loss=-0', { loss: -0 }],
+    ['loss=123456789012.345', { loss: 123456789012.345 }],
+    ['loss=0.1234567890123456789', { loss: 0.12345678901234568 }],
     ['base=1, base=2', { base: 2 }],
     ['unknown=5, base=1', { base: 1 }],
     ['note="batch=5, base=6", base=1', { base: 1 }],
@@ -57,6 +60,10 @@ describe('the ce_gradient header', () => {
     ['base=-1', 'base is no whole number of at least 0'],
     ['batch=9007199254740993', 'batchSize is no whole number of at least 0'],
     ['loss=1e999', 'loss is not finite'],
+    ['norm=-1', 'norm is negative'],
+    ['norm=-1;of=all', 'norm is negative'],
+    ['norm=NaN', 'norm is no number'],
+    ['norm=Infinity', 'norm is no number'],
     ['loss=NaN', 'loss is no number'],
     ['base=', 'Parse error'],
     ['base=1,', 'Parse error'],
@@ -73,7 +80,7 @@ describe('the ce_gradient header', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), near), (text) => {
         const read = parseGradientHeader(text);
-        if ('facts' in read) for (const value of Object.values(read.facts)) expect(value).toSatisfy(Number.isFinite);
+        if ('facts' in read) for (const value of Object.values(read.facts)) expect(value ?? 0).toSatisfy(Number.isFinite);
         else expect(read.problem).not.toBe('');
       }),
       { numRuns: 1000 },

@@ -44,6 +44,20 @@ describe('accumulate', () => {
     expect(gradientsOf(merged)).toEqual({ a: [1, 2, 3, 4, 5, 6], b: [2, 4, 6], c: [1] });
   });
 
+  it('takes batches in which no row was touched', async () => {
+    const none = gradientBatch({ gradients: { t: { indices: [], values: new Float32Array() } } });
+    const some = gradientBatch({ gradients: { t: { indices: [7], values: Float32Array.of(4, 8), dims: [1, 2] } } });
+    for (const parts of [
+      [none, some],
+      [some, none],
+    ]) {
+      const [merged] = await through(2, ...parts);
+      expect((merged as GradientBatch).rows).toEqual({ t: { indices: Int32Array.of(7), values: Float32Array.of(2, 4) } });
+      expect((merged as GradientBatch).message.layout.tensors[0]!.dims).toEqual([1, 2]);
+    }
+    expect(((await through(2, none, none))[0] as GradientBatch).rows.t!.indices).toEqual(new Int32Array());
+  });
+
   it('adds up touched rows, whichever batch they came in', async () => {
     const rows = (indices: number[], values: number[], batchSize: number) =>
       gradientBatch({ gradients: { t: { indices, values: Float32Array.from(values) } }, batchSize });

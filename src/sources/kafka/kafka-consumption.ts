@@ -4,10 +4,9 @@ import type { Consumer, EachBatchPayload } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { type PartitionBounds, requireOffset, requirePartition, startingOffsets } from '../topic-bounds.ts';
 import type { ConsumeOptions, Consumption } from '../transport.ts';
-import { assignmentCalls } from './assignment-calls.ts';
-import { type DeliveryLane, deliveryLane } from './delivery-lane.ts';
+import { assignedPartitions } from './assigned-partitions.ts';
 import { isFinal, kafkaError } from './kafka-error.ts';
-import { kafkaMember, session } from './kafka-member.ts';
+import { attempt, kafkaMember, session } from './kafka-member.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { knownEnd } from './known-end.ts';
 import { logRecords } from './log-records.ts';
@@ -34,23 +33,15 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   const { reconnectForMs } = context.settings;
   const bounds = await context.bounds(topic);
   const starts = options.from === undefined ? null : startingOffsets(topic, bounds, options.from, new Map());
-  const lanes = new Map<number, DeliveryLane>();
   const groupId = group ?? `rxgrad-${randomUUID()}`;
   const unwritten = new Map<number, number>();
   const joined = Promise.withResolvers<void>();
-  // The partitions of which this consumption's user has yet to say where they begin, and what ends of those that moved away.
-  const pending = new Set<number>();
-  const ending = new Map<number, Promise<void>>();
-  const firstAssignment = new Set<number>();
-  let assigned: readonly number[] = [];
   let consumer: Consumer | null = null;
   let joinedOnce = false;
   let stopped = false;
   let stopping: Promise<void> | null = null;
   let writing: Promise<void> | null = null;
   let lastContactMs = Date.now();
-  let lastMemberMs = Date.now();
-  let joining = false;
   const sought = new Set<number>();
 
   const committing = setInterval(() => {
@@ -59,39 +50,17 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
     });
   }, commitIntervalMs).unref();
 
-  const calls = assignmentCalls(options, {
+  const partitions = assignedPartitions(options, {
+    starts,
     bounds: () => context.bounds(topic),
-    isCurrent: (partition, lane) => !stopped && lanes.get(partition) === lane,
-    begin: (partition, lane, offset) => void begin(partition, lane, offset),
+    consumer: () => consumer,
     onFailure: fail,
   });
   const ends = knownEnd({
     bounds: () => context.bounds(topic),
     acknowledged: () => context.acknowledged(groupId, topic),
-    lanes: () =>
-      new Map(assigned.filter((partition) => !pending.has(partition)).map((partition) => [partition, laneOf(partition)])),
+    lanes: partitions.allBegun,
   });
-
-  /** Whether this member can be sure enough that its partitions are its own, where its user keeps their state. */
-  function mayDeliver(partition: number): boolean {
-    if (!options.onAssigned) return true;
-    return !joining && !pending.has(partition) && Date.now() - lastMemberMs < session.sessionTimeout;
-  }
-
-  function laneOf(partition: number): DeliveryLane {
-    let lane = lanes.get(partition);
-    if (!lane) {
-      const first = starts?.[partition] ?? null;
-      lane = deliveryLane(options, partition, first, { mayDeliver: () => mayDeliver(partition), onFailure: fail });
-      lanes.set(partition, lane);
-    }
-    return lane;
-  }
-
-  function resume(): void {
-    lastMemberMs = Date.now();
-    for (const lane of lanes.values()) lane.resume();
-  }
 
   async function connect(): Promise<void> {
     const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
@@ -106,21 +75,21 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         },
         heartbeat() {
           lastContactMs = Date.now();
-          resume();
+          partitions.isKnown();
         },
-        joining() {
-          joining = true;
-        },
-        joined(partitions, lost) {
+        joining: partitions.joins,
+        joined(assigned, lost) {
           lastContactMs = Date.now();
-          joining = false;
-          join(member.consumer, partitions, lost);
-          resume();
+          for (const partition of partitions.take(member.consumer, assigned, lost)) unwritten.delete(partition);
+          partitions.isKnown();
+          ends.hurry();
+          joinedOnce = true;
+          joined.resolve();
         },
         passed(partition, nextOffset, end) {
-          const lane = lanes.get(partition);
+          const lane = partitions.begun(partition);
           // What a seek has left behind says nothing of where it went.
-          if (!lane || stopped || sought.has(partition) || pending.has(partition)) return;
+          if (!lane || stopped || sought.has(partition)) return;
           lane.pass(nextOffset);
           lane.endAt(end);
         },
@@ -150,71 +119,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
     await connect().catch(reconnect);
   }
 
-  /** After every rebalance kafkajs starts at the committed offsets: moves it to where this consumption is. */
-  function join(member: Consumer, partitions: readonly number[], lost: boolean): void {
-    // Where its user keeps the state of partitions, another member may have gone on with it.
-    const kept = new Set(lost && options.onAssigned ? [] : assigned.filter((partition) => partitions.includes(partition)));
-    const gone = assigned.filter((partition) => !kept.has(partition));
-    const gained = partitions.filter((partition) => !kept.has(partition));
-    for (const partition of gone) leavePartition(partition);
-    assigned = partitions;
-    for (const partition of partitions) {
-      if (pending.has(partition)) continue;
-      const lane = laneOf(partition);
-      if (options.onAssigned && !kept.has(partition)) {
-        pending.add(partition);
-        member.pause([{ topic, partitions: [partition] }]);
-        continue;
-      }
-      // A partition that comes from another member goes on where that one got to, but never below what was delivered here.
-      const offset = kept.has(partition) || !joinedOnce ? lane.fetched() : null;
-      if (offset !== null) member.seek({ topic, partition, offset: String(offset) });
-    }
-    if (!joinedOnce) for (const partition of partitions) firstAssignment.add(partition);
-    else for (const partition of gained) firstAssignment.delete(partition);
-    if (gone.length > 0) calls.revoked(gone);
-    if (gained.length > 0) calls.assigned(new Map(gained.map((partition) => [partition, laneOf(partition)])));
-    joinedOnce = true;
-    ends.hurry();
-    joined.resolve();
-  }
-
-  function leavePartition(partition: number): void {
-    const lane = laneOf(partition);
-    unwritten.delete(partition);
-    pending.delete(partition);
-    if (!options.onAssigned) {
-      lane.restart();
-      return;
-    }
-    lane.close();
-    lanes.delete(partition);
-    ending.set(
-      partition,
-      Promise.all([ending.get(partition), lane.idle()]).then(() => undefined),
-    );
-  }
-
-  /** Lets a partition begin that waited for its user. */
-  async function begin(partition: number, lane: DeliveryLane, asked: number | undefined): Promise<void> {
-    if (!pending.has(partition)) return;
-    await ending.get(partition);
-    if (stopped || lanes.get(partition) !== lane) return;
-    ending.delete(partition);
-    if (asked !== undefined) lane.restart(asked);
-    const offset = asked ?? (firstAssignment.has(partition) ? lane.fetched() : null);
-    pending.delete(partition);
-    attempt(() => {
-      if (offset !== null) consumer?.seek({ topic, partition, offset: String(offset) });
-      consumer?.resume([{ topic, partitions: [partition] }]);
-    });
-    ends.hurry();
-  }
-
   async function take(taking: Consumer, { batch, resolveOffset, heartbeat, isStale, pause }: EachBatchPayload): Promise<void> {
     if (stopped || taking !== consumer || isStale()) return;
-    const lane = lanes.get(batch.partition);
-    if (!lane || pending.has(batch.partition)) return;
+    const lane = partitions.begun(batch.partition);
+    if (!lane) return;
     resolveOffset(batch.messages.at(-1)!.offset);
     lane.push(logRecords(batch.messages, lane.fetched() ?? 0), Number(batch.lastOffset()) + 1);
     lane.endAt(Number(batch.highWatermark));
@@ -223,9 +131,9 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       await Promise.race([lane.room(), delay(Math.min(pauseAfterMs, session.heartbeatInterval))]);
       await heartbeat();
       // kafkajs fetches again only when every partition of this fetch is done: a slow one must not hold up the others.
-      if (assigned.length > 1 && lane.isFull() && Date.now() - fullSinceMs >= pauseAfterMs) {
+      if (partitions.size > 1 && lane.isFull() && Date.now() - fullSinceMs >= pauseAfterMs) {
         const goOn = pause();
-        void lane.room().then(() => !stopped && taking === consumer && lanes.get(batch.partition) === lane && goOn());
+        void lane.room().then(() => !stopped && taking === consumer && partitions.begun(batch.partition) === lane && goOn());
         return;
       }
     }
@@ -233,7 +141,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
 
   async function checkPosition(partition: number): Promise<void> {
     try {
-      const next = lanes.get(partition)?.next() ?? null;
+      const next = partitions.begun(partition)?.next() ?? null;
       const held = (await context.bounds(topic))[partition];
       if (next !== null && held) requireOffset(topic, partition, held, next);
     } catch (error) {
@@ -256,7 +164,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   function end(): void {
     stopped = true;
     clearInterval(committing);
-    for (const lane of lanes.values()) lane.close();
+    partitions.close();
   }
 
   async function leave(): Promise<void> {
@@ -281,23 +189,24 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
 
   return {
     acknowledge({ partition, offset }) {
-      unwritten.set(partition, offset + 1);
+      // Of a partition that moved away, another member says how far it is.
+      if (partitions.has(partition)) unwritten.set(partition, offset + 1);
     },
     async seek(partition, offset) {
       const held = await context.bounds(topic);
       requirePartition(topic, held.length, partition);
       requireOffset(topic, partition, held[partition]!, offset);
-      laneOf(partition).restart(offset);
+      partitions.laneOf(partition).restart(offset);
       sought.add(partition);
       // Between two memberships there is nothing to tell: joining seeks to what the lane says.
-      if (assigned.includes(partition)) attempt(() => consumer?.seek({ topic, partition, offset: String(offset) }));
+      if (partitions.has(partition)) attempt(() => consumer?.seek({ topic, partition, offset: String(offset) }));
     },
     stop() {
       stopping ??= (async () => {
         end();
         // What is fetched from now on is dropped, so nothing should be.
         attempt(() => consumer?.pause([{ topic }]));
-        await Promise.all([calls.idle(), ...ending.values(), ...[...lanes.values()].map((lane) => lane.idle())]);
+        await partitions.idle();
         await writing;
         await Promise.race([write(), delay(lastCommitTimeoutMs, undefined, { ref: false })]);
         await leave();
@@ -310,13 +219,4 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
 function groupRefused(transport: string, group: string): RxgradError {
   const advice = "Give this client's user the right to read that group";
   return new RxgradError('transportFailed', { transport, problem: `not authorized to access group "${group}"`, advice });
-}
-
-/** Runs what kafkajs refuses while it is not a member of the group. */
-function attempt(action: () => void): void {
-  try {
-    action();
-  } catch {
-    // It joins again, and begins at the lanes' offsets.
-  }
 }

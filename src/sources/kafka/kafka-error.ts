@@ -19,6 +19,7 @@ const unreachable = [
   'KafkaJSRequestTimeoutError',
   'KafkaJSNoBrokerAvailableError',
   'KafkaJSBrokerNotFound',
+  'KafkaJSGroupCoordinatorNotFound',
   // Who gives tokens may be away for a while, like a broker.
   'NoToken',
 ];
@@ -32,6 +33,18 @@ const refused = [
   'RangeError',
   'TypeError',
 ];
+// While a broker starts, or hands over what it did.
+const passing = [
+  'NOT_LEADER_FOR_PARTITION',
+  'LEADER_NOT_AVAILABLE',
+  'REPLICA_NOT_AVAILABLE',
+  'NOT_ENOUGH_REPLICAS',
+  'NOT_ENOUGH_REPLICAS_AFTER_APPEND',
+  'REQUEST_TIMED_OUT',
+  'NOT_COORDINATOR_FOR_GROUP',
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'GROUP_LOAD_IN_PROGRESS',
+];
 
 /** Whether an error tells that Kafka will never accept this: waiting for a broker to come back would not help. */
 export function isFinal(error: unknown): boolean {
@@ -42,6 +55,11 @@ export function isUnreachable(error: unknown): boolean {
   return failures(error).some(({ name = '' }) => unreachable.includes(name));
 }
 
+/** Whether the same request may succeed soon: no broker can be reached, or the one that was cannot answer yet. */
+export function isPassing(error: unknown): boolean {
+  return isUnreachable(error) || failures(error).some(({ type = '' }) => passing.includes(type));
+}
+
 export function isTooLarge(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE');
 }
@@ -50,16 +68,14 @@ export function isUnknownTopic(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'UNKNOWN_TOPIC_OR_PARTITION');
 }
 
-/** Whether a broker gave one of these answers, by Kafka's names for them. */
-export function isAnswer(error: unknown, types: readonly string[]): boolean {
-  return failures(error).some(({ type = '' }) => types.includes(type));
+/** Whether the transaction before is still being ended. */
+export function isConcurrent(error: unknown): boolean {
+  return failures(error).some(({ type }) => type === 'CONCURRENT_TRANSACTIONS');
 }
 
 /** Whether a transactional id has another owner. */
 export function isFenced(error: unknown): boolean {
-  return (
-    isAnswer(error, ['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED']) || failures(error).some(({ code }) => code === producerFenced)
-  );
+  return failures(error).some(({ type, code }) => type === 'INVALID_PRODUCER_EPOCH' || code === producerFenced);
 }
 
 /** Turns what kafkajs threw into one error that says what to do. */

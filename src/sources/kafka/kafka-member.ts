@@ -107,3 +107,12 @@ export function kafkaMember({ settings, groupId, topic, retries }: MemberOptions
     },
   };
 }
+
+/** Runs what kafkajs refuses while it is not a member of the group. */
+export function attempt(action: () => void): void {
+  try {
+    action();
+  } catch {
+    // It joins again, and begins at the lanes' offsets.
+  }
+}

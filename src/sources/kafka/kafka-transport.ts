@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs, { type Admin, type Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
@@ -10,6 +11,7 @@ import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 
 const mostPartitions = 10_000;
+const knownWithinMs = 500;
 /**
  * Kafka compacts closed segments only, once half of the log is superseded by its default: small segments that close soon
  * keep a topic of a few keys short. Tombstones stay for a day, for consumers that were away.
@@ -116,7 +118,13 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       const configEntries = Object.entries({ 'max.message.bytes': String(maxRecordBytes), ...(compacted ? compaction : {}) }).map(
         ([configName, value]) => ({ name: configName, value }),
       );
-      await ask((asked) => asked.createTopics({ topics: [{ topic, numPartitions, replicationFactor, configEntries }] }));
+      const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
+      await ask((asked) => asked.createTopics({ topics })).catch(async (error) => {
+        if (!isUnknownTopic(error)) throw error;
+        // It was created, and the broker that was asked for its leaders has yet to hear of it.
+        await delay(knownWithinMs);
+        await partitionCount(topic);
+      });
     },
     async produce(topic, records) {
       await requireRecords(topic, records);

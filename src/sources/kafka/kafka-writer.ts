@@ -4,7 +4,7 @@ import { isRxgradError, RxgradError } from '../../errors.ts';
 import { closedTransport } from '../topic-bounds.ts';
 import type { Position, TopicRecord, TransactionalWriter } from '../transport.ts';
 import { kafkaClient } from './kafka-client.ts';
-import { isAnswer, isFenced, isFinal, isTooLarge, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isConcurrent, isFenced, isFinal, isPassing, isTooLarge, isUnknownTopic, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { lastingTransactions } from './transaction-coordinator.ts';
@@ -30,7 +30,14 @@ const concurrentDelayMs = 20;
 /** Opens a transactional producer: brokers then refuse the one that had its id. */
 export async function kafkaWriter(context: KafkaWriterContext, id: string): Promise<TransactionalWriter> {
   const writer = `${context.name}, writer "${id}"`;
-  const client = lastingTransactions(kafkaClient(context.settings), context.settings.reconnectForMs);
+  let unauthorized = false;
+  const kafka = kafkaClient(context.settings, {
+    onLog({ log }) {
+      // kafkajs then finds no coordinator, which may pass, and says why nowhere but here (2.2.4).
+      unauthorized ||= String(log.error).startsWith('Transactional Id authorization failed');
+    },
+  });
+  const client = lastingTransactions(kafka, context.settings.reconnectForMs);
   const producer = client.producer({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,
@@ -88,13 +95,17 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   /** Repeats a request until a broker answers it: it has the same sequence number, so brokers append it once. */
   async function lasting<T>(request: () => Promise<T>): Promise<T> {
     const giveUpAtMs = Date.now() + context.settings.reconnectForMs;
+    let restarts = false;
     for (;;) {
       try {
         return await request();
       } catch (error) {
-        const concurrent = isAnswer(error, ['CONCURRENT_TRANSACTIONS']);
-        if (isFinal(error) || !(concurrent || isUnreachable(error)) || Date.now() > giveUpAtMs) throw error;
-        await delay(concurrent ? concurrentDelayMs : retryDelayMs);
+        if (unauthorized) throw idRefused(writer);
+        restarts ||= isPassing(error);
+        // A broker that has just started may not know its topics yet.
+        const repeated = isPassing(error) || isConcurrent(error) || (restarts && isUnknownTopic(error));
+        if (isFinal(error) || !repeated || Date.now() > giveUpAtMs) throw error;
+        await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
     }
   }
@@ -107,7 +118,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
     } catch (failure) {
       return broken(failure, 'a transaction could not be aborted');
     }
-    if (isUnreachable(error)) return broken(error, 'no broker can be reached');
+    if (isPassing(error)) return broken(error, 'no broker took the records');
     return isRxgradError(error) ? error : kafkaError(writer, error);
   }
 
@@ -143,6 +154,11 @@ async function open(producer: Producer, lasting: <T>(request: () => Promise<T>) 
   await producer.connect();
   const transaction = await lasting(() => producer.transaction());
   await transaction.abort();
+}
+
+function idRefused(transport: string): RxgradError {
+  const problem = 'not authorized to use this transactional id';
+  return new RxgradError('transportFailed', { transport, problem, advice: "Give this client's user the right to write to it" });
 }
 
 /** Cuts a transaction into batches of one partition each, with the records of a partition in order. */

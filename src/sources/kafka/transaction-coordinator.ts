@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Kafka } from 'kafkajs';
-import { isAnswer, isUnreachable } from './kafka-error.ts';
+import { isConcurrent, isPassing, isUnreachable } from './kafka-error.ts';
 
 interface Coordinator {
   addPartitionsToTxn(request: object): Promise<unknown>;
@@ -15,8 +15,6 @@ interface Cluster {
 
 type CreateCluster = (options: object) => Cluster;
 
-const concurrent = ['CONCURRENT_TRANSACTIONS'];
-const moving = ['NOT_COORDINATOR_FOR_GROUP', 'GROUP_COORDINATOR_NOT_AVAILABLE', 'GROUP_LOAD_IN_PROGRESS'];
 const retryDelayMs = 200;
 // Marks of the transaction before are being written: a matter of milliseconds.
 const concurrentDelayMs = 5;
@@ -42,17 +40,16 @@ function lastingCluster(cluster: Cluster, reconnectForMs: number): Cluster {
   async function ask<T>(
     question: object,
     request: (coordinator: Coordinator) => Promise<T>,
-    beyond: readonly string[],
+    isRepeated: (error: unknown) => boolean,
   ): Promise<T> {
     const giveUpAtMs = Date.now() + reconnectForMs;
     for (;;) {
       try {
         return await request(await find(question));
       } catch (error) {
-        const waits = isAnswer(error, concurrent) || isAnswer(error, beyond) || (beyond.length > 0 && isUnreachable(error));
-        if (!waits || Date.now() > giveUpAtMs) throw error;
+        if (!(isConcurrent(error) || isRepeated(error)) || Date.now() > giveUpAtMs) throw error;
         if (isUnreachable(error)) await forget(error);
-        await delay(isAnswer(error, concurrent) ? concurrentDelayMs : retryDelayMs);
+        await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
     }
   }
@@ -67,8 +64,13 @@ function lastingCluster(cluster: Cluster, reconnectForMs: number): Cluster {
     ({
       __proto__: await find(question),
       // Other failures are repeated with the request that needs the partitions.
-      addPartitionsToTxn: (request: object) => ask(question, (coordinator) => coordinator.addPartitionsToTxn(request), []),
-      endTxn: (request: object) => ask(question, (coordinator) => coordinator.endTxn(request), moving),
+      addPartitionsToTxn: (request: object) =>
+        ask(
+          question,
+          (coordinator) => coordinator.addPartitionsToTxn(request),
+          () => false,
+        ),
+      endTxn: (request: object) => ask(question, (coordinator) => coordinator.endTxn(request), isPassing),
     }) as unknown as Coordinator;
   return cluster;
 }

@@ -70,7 +70,16 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
       principal: `User:${user}`,
       operation: AclOperationTypes.READ,
     }));
-    await admin.createAcls({ acl: [...acl, ...groups] });
+    const writers = rights.filter(([, ...operations]) => operations.includes('WRITE'));
+    const transactions = writers.map(([user]) => ({
+      ...allow,
+      resourceType: AclResourceTypes.TRANSACTIONAL_ID,
+      resourceName: topic,
+      resourcePatternType: ResourcePatternTypes.LITERAL,
+      principal: `User:${user}`,
+      operation: AclOperationTypes.WRITE,
+    }));
+    await admin.createAcls({ acl: [...acl, ...groups, ...transactions] });
     return topic;
   }
 
@@ -158,11 +167,14 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     );
     const collector = await collect(context, learner!, { topic, group: `rxgrad-${randomUUID()}` });
     await worker!.produce(topic, [{ value: Buffer.from('a') }]);
-    await collector.until(1);
+    const writer = await worker!.writer(topic);
+    await writer.write([{ topic, value: Buffer.from('b') }]);
+    await collector.until(2);
     const refused = { key: 'transportFailed', message: expect.stringMatching(/not authorized.*the right to/i) };
     await expect(worker!.createTopic('other')).rejects.toMatchObject(refused);
     await expect(learner!.produce(topic, [{ value: Buffer.from('b') }])).rejects.toMatchObject(refused);
     await expect(collect(context, worker!, { topic })).rejects.toMatchObject(refused);
+    await expect(worker!.writer('of another')).rejects.toMatchObject(refused);
   });
 
   it('ends a running consumption, and what appends, when the user is gone', { timeout: 120_000 }, async (context) => {

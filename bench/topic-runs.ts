@@ -1,14 +1,27 @@
 import kafkajs from 'kafkajs';
-import { clipByGlobalNorm, clipByValue, fromTransport, hotSwap, momentum, Parameters, type Transport } from '../src/index.ts';
-import { addDecayedWeights } from '../src/stages/add-decayed-weights.ts';
+import { identity, type MonoTypeOperatorFunction } from 'rxjs';
+import {
+  addDecayedWeights,
+  clipByGlobalNorm,
+  fromTransport,
+  hotSwap,
+  momentum,
+  Parameters,
+  type Transport,
+  type WeightsUpdate,
+} from '../src/index.ts';
 import { shapesOf } from './encoded-gradients.ts';
+import type { FilledTopic } from './filled-topic.ts';
 
-/** A topic that holds so many messages, of gradients for so many parameters. */
-export interface Filled {
-  readonly topic: string;
-  readonly messages: number;
-  readonly parameters: number;
+/** What a pipeline did with a topic. */
+export interface PipelineRun {
+  /** Messages a second. */
+  readonly rate: number;
+  /** The first few of those that the messages came to. */
+  readonly weights: readonly number[];
 }
+
+const shownWeights = 16;
 
 /**
  * Messages a second. The clock starts at the first delivery's end and leaves out what was in it: connecting and joining a
@@ -47,8 +60,12 @@ class Clock {
   }
 }
 
-/** Everything: decode, stages, momentum, swap; as a pipeline is written. */
-export async function pipelineRate(transport: Transport, { topic, messages, parameters }: Filled): Promise<number> {
+/** Everything: decode, stages, momentum, swap; as a pipeline is written. `tail` comes behind the swap. */
+export async function pipelineRun(
+  transport: Transport,
+  { topic, messages, parameters }: FilledTopic,
+  tail: MonoTypeOperatorFunction<WeightsUpdate> = identity,
+): Promise<PipelineRun> {
   const clock = new Clock(messages);
   const params = Parameters.create(shapesOf(parameters));
   params.reader();
@@ -68,17 +85,23 @@ export async function pipelineRate(transport: Transport, { topic, messages, para
   const subscription = fromTransport(timed, { topic, from: 'beginning' })
     .pipe(
       clipByGlobalNorm(1),
-      clipByValue(0.01),
       addDecayedWeights(1e-4),
       momentum(params, { lr: 1e-3, rejections: { next: ({ error }) => clock.fail(error) } }),
       hotSwap(session),
+      tail,
     )
     .subscribe({ next: () => clock.count(1), error: (error) => clock.fail(error) });
-  return clock.rate.finally(() => subscription.unsubscribe());
+  try {
+    const rate = await clock.rate;
+    const [first] = params;
+    return { rate, weights: [...first!.data.subarray(0, shownWeights)] };
+  } finally {
+    subscription.unsubscribe();
+  }
 }
 
 /** What a transport delivers to a consumer that only counts. */
-export async function transportRate(transport: Transport, { topic, messages }: Filled): Promise<number> {
+export async function transportRate(transport: Transport, { topic, messages }: FilledTopic): Promise<number> {
   const clock = new Clock(messages);
   const consumption = await transport.consume({
     topic,
@@ -93,7 +116,7 @@ export async function transportRate(transport: Transport, { topic, messages }: F
 }
 
 /** What kafkajs consumes by itself, with its own sockets and as large fetches, into a handler that only counts. */
-export async function kafkajsRate(brokers: readonly string[], { topic, messages }: Filled): Promise<number> {
+export async function kafkajsRate(brokers: readonly string[], { topic, messages }: FilledTopic): Promise<number> {
   const clock = new Clock(messages);
   const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING });
   const consumer = kafka.consumer({

@@ -1,0 +1,76 @@
+import type { EventSource, OnceState, Position, TrainingEvent } from '../events.ts';
+import { EventDecoder } from './codec.ts';
+import { InFlight } from './in-flight.ts';
+import type { LogRecord } from './transport.ts';
+
+/** How much is handed out, and what of it. */
+export interface FeedOptions {
+  readonly maxInFlight: number;
+  readonly maxBytes: number;
+  readonly seen?: OnceState | undefined;
+  readonly where?: ((event: TrainingEvent) => boolean) | undefined;
+}
+
+/** Who gets the events. */
+export interface FeedReader {
+  readonly closed: boolean;
+  next(event: TrainingEvent): void;
+  /** Is told how far a partition was handed out. */
+  read(partition: number, nextOffset: number): void;
+  /** Whether a record is not to be handed out any more, nor any behind it. */
+  isBehind?(partition: number, record: LogRecord): boolean;
+}
+
+/** Hands out records of a topic as events, and no more of them at a time than may be in flight. */
+export class EventFeed {
+  readonly inFlight: InFlight;
+  readonly #decoder = new EventDecoder();
+  readonly #source: EventSource;
+  readonly #where: FeedOptions['where'];
+  readonly #reader: FeedReader;
+
+  constructor(
+    { maxInFlight, maxBytes, seen, where }: FeedOptions,
+    reader: FeedReader,
+    acknowledge: (position: Position) => void,
+  ) {
+    this.inFlight = new InFlight(maxInFlight, maxBytes, acknowledge);
+    this.#source = { done: (position) => this.inFlight.done(position), seen };
+    this.#where = where;
+    this.#reader = reader;
+  }
+
+  /** Hands records out, one after the other; resolves once there was room for all of them. */
+  deliver(topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> {
+    const { inFlight } = this;
+    const reader = this.#reader;
+    let read = 0;
+    for (; read < records.length; read++) {
+      if (reader.closed) return;
+      const record = records[read]!;
+      if (reader.isBehind?.(partition, record)) break;
+      if (!inFlight.hasRoom(bytesOf(record))) {
+        if (read > 0) reader.read(partition, records[read - 1]!.offset + 1);
+        const rest = records.slice(read);
+        return inFlight.whenRoom().then(() => this.deliver(topic, partition, rest));
+      }
+      this.#hand(topic, partition, record);
+    }
+    reader.read(partition, read > 0 ? records[read - 1]!.offset + 1 : 0);
+  }
+
+  #hand(topic: string, partition: number, record: LogRecord): void {
+    const position = { topic, partition, offset: record.offset };
+    const event = this.#decoder.decode(record, { position, source: this.#source, record });
+    if (this.#where && !this.#where(event)) {
+      this.inFlight.skip(position);
+      return;
+    }
+    this.inFlight.add(position, bytesOf(record));
+    this.#reader.next(event);
+  }
+}
+
+function bytesOf(record: LogRecord): number {
+  return record.value?.byteLength ?? 0;
+}
