@@ -27,6 +27,12 @@ const table = {
   ],
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
   duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
+  corrupted: ['skip', 422, '{where}: expected a value whose crc32 is {expected}, got {got}'],
+  weightsGap: [
+    'skip',
+    409,
+    '{where}: expected changes since publication {expected} of shard {shard}, got those since {got}. What follows is left out up to the next snapshot',
+  ],
   repeatedEpoch: ['skip', 409, '{where}: expected an epoch above {expected}, got {got}'],
 
   tooManyRejections: [

@@ -73,7 +73,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   sources: ['record', 'events', 'pending', 'payload', 'options', 'errors', 'observe'],
   shards: ['optimizers', 'params', 'events', 'pending', 'payload', 'options', 'errors', 'part-name'],
   checkpoints: ['optimizers', 'sources', 'params', 'kernels', 'events', 'options', 'errors', 'observe'],
-  sinks: ['checkpoints', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources', 'record'],
+  weights: ['sources', 'optimizers', 'params', 'kernels', 'payload', 'events', 'options', 'errors', 'observe'],
+  sinks: ['checkpoints', 'weights', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources', 'record'],
   inference: ['params', 'options', 'errors', 'observe'],
   autodiff: ['inference', 'params', 'events', 'options', 'errors'],
 };

@@ -60,6 +60,7 @@ it('exports these names and no others', () => {
     'optimizer',
     'piecewiseConstantSchedule',
     'polynomialLR',
+    'publishWeights',
     'radam',
     'readShardPlan',
     'recover',
@@ -80,6 +81,7 @@ it('exports these names and no others', () => {
     'trainPartitions',
     'warmupCosineSchedule',
     'warmupScheduler',
+    'weightsFrom',
     'yogi',
   ]);
 });

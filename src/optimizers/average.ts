@@ -118,9 +118,9 @@ export class Average {
 
   /** Makes what was written the newest average. */
   commit(version: number, work: Work): void {
-    this.#writer.commit(version, (differences) => {
-      for (const { part } of this.#wholes) differences.add(part.index);
-      work.noteWritten(differences, this.#byRows);
+    this.#writer.commit(version, (written) => {
+      for (const { part } of this.#wholes) written.add(part.index);
+      work.noteWritten(written, this.#byRows);
     });
   }
 

@@ -192,7 +192,7 @@ export class Stepper {
       this.#average.commit(base + 1, this.#work);
     }
     this.#merged = batch.facts.members !== undefined;
-    this.#writer.commit(base + 1, (differences) => this.#work.noteWritten(differences, plan.runs));
+    this.#writer.commit(base + 1, (written) => this.#work.noteWritten(written, plan.runs));
     this.#steps += 1;
     const outlier = this.#outliers?.applied();
 

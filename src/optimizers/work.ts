@@ -1,6 +1,6 @@
 import type { Call } from '../kernels/call.ts';
 import type { Kernel } from '../kernels/kernel.ts';
-import type { Differences } from '../params/differences.ts';
+import type { Written } from '../params/differences.ts';
 import type { WeightsWriter } from '../params/weights-writer.ts';
 import type { TakenIn } from '../payload.ts';
 import type { Execution } from './execution.ts';
@@ -51,14 +51,14 @@ export class Work {
   }
 
   /** Notes what the step wrote: rows where it goes by rows, else whole parameters. */
-  noteWritten(differences: Differences, runs: readonly Run[]): void {
+  noteWritten(written: Written, runs: readonly Run[]): void {
     for (const run of runs) {
       if (!this.byRows(run)) {
-        differences.add(run.index);
+        written.add(run.index);
         continue;
       }
       const { address, count } = this.rowsOf(run);
-      differences.addRows(run.index, address, count);
+      written.addRows(run.index, address, count);
     }
   }
 

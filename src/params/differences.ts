@@ -8,11 +8,19 @@ export interface Difference {
   readonly count: number;
 }
 
+/** Is told what a version wrote. */
+export interface Written {
+  /** Notes that a parameter was written. */
+  add(index: number): void;
+  /** Notes that rows of a parameter were written: `count` int32 numbers at an address of the arena. */
+  addRows(index: number, address: number, count: number): void;
+}
+
 /**
  * What the side that does not hold the newest weights lacks, by parameter: so that bringing it up to date costs no more than
  * what changed. Rows are listed up to a quarter of a table's; a longer list would cost more than it saves.
  */
-export class Differences {
+export class Differences implements Written {
   readonly #arena: Arena;
   readonly #places: readonly ParameterPlace[];
   readonly #of: { whole: boolean; address: number; count: number }[];

@@ -3,6 +3,7 @@ import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
+import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
@@ -56,6 +57,8 @@ export class Parameters implements Iterable<Parameter> {
   readonly weights: readonly [number, number];
   /** What the side without the newest weights lacks. Who writes weights keeps it. */
   readonly differences: Differences;
+  /** Who is told what is written, beside {@link differences}. */
+  readonly followers = new Set<Changes>();
   /** The names of all parameters of the model that these are a shard of, or null where they are all of it. */
   readonly shardOf: readonly string[] | null;
   readonly #control: number;
@@ -171,9 +174,19 @@ export class Parameters implements Iterable<Parameter> {
     leftRight.waitUntilFree(side);
     this.#copyLatestTo(side);
     for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
-    for (const [index, { name }] of this.places.entries()) if (Object.hasOwn(values, name)) this.differences.add(index);
+    for (const [index, { name }] of this.places.entries()) {
+      if (!Object.hasOwn(values, name)) continue;
+      for (const written of [this.differences, ...this.followers]) written.add(index);
+    }
     leftRight.commit(side, options.version ?? this.version + 1);
     leftRight.swap();
+  }
+
+  /** Begins to follow what is written. To be closed by whoever asks. */
+  changes(): Changes {
+    const changes = new Changes(this.arena, this.places, (left) => this.followers.delete(left));
+    this.followers.add(changes);
+    return changes;
   }
 
   /** Others of the same names, shapes and weights, in the same memory: to be trained, while these serve their average. */

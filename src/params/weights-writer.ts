@@ -1,4 +1,4 @@
-import type { Difference, Differences } from './differences.ts';
+import type { Difference, Written } from './differences.ts';
 import type { Side } from './left-right.ts';
 import type { Parameters } from './parameters.ts';
 
@@ -54,10 +54,11 @@ export class WeightsWriter {
   }
 
   /** Makes what was written the newest version. `note` tells what that was. */
-  commit(version: number, note: (differences: Differences) => void): void {
-    const { leftRight, differences } = this.params;
+  commit(version: number, note: (written: Written) => void): void {
+    const { leftRight, differences, followers } = this.params;
     if (!this.inPlace) differences.clear();
     note(differences);
+    for (const changes of followers) note(changes);
     leftRight.commit(this.#side, version);
   }
 }

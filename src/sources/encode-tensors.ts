@@ -42,7 +42,8 @@ export function encodeTensors(layout: TensorLayout, { elements, rows }: Material
   return { layout: tensorLayout(tensors, end), payload: Buffer.concat(parts) };
 }
 
-function encodeElements(values: Float32Array, dtype: ElementType, scale: number): Uint8Array {
+/** Writes numbers as a type; I8 in units of `scale`. */
+export function encodeElements(values: Float32Array, dtype: ElementType, scale: number): Uint8Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   switch (dtype) {
     case 'F32':

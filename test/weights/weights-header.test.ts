@@ -1,0 +1,52 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { parseWeightsHeader, type WeightsFacts, writeWeightsHeader } from '../../src/weights/weights-header.ts';
+
+const facts = fc
+  .record({
+    version: fc.maxSafeNat(),
+    sequence: fc.integer({ min: 1, max: 1e15 - 1 }),
+    kind: fc.constantFrom('snapshot' as const, 'delta' as const),
+    shards: fc.integer({ min: 1, max: 1024 }),
+    parts: fc.integer({ min: 1, max: 65_536 }),
+    crc32: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  })
+  .map(({ version, ...rest }): WeightsFacts => {
+    const base = rest.kind === 'delta' ? rest.sequence - 1 : undefined;
+    return { ...rest, version: Math.min(version, 1e15 - 1), base, shard: rest.shards - 1, part: rest.parts - 1 };
+  });
+
+it('is read as it was written', () => {
+  fc.assert(
+    fc.property(facts, (written) => {
+      expect(parseWeightsHeader(writeWeightsHeader(written))).toEqual({ facts: written });
+    }),
+  );
+});
+
+const good = 'version=12, sequence=3, kind=delta, base=2, shard=0, shards=2, part=0, parts=1, crc32=7';
+
+it('leaves what it does not know alone', () => {
+  expect(parseWeightsHeader(`${good}, more="x";y=1`)).toMatchObject({ facts: { version: 12, base: 2 } });
+});
+
+it.each([
+  ['', 'kind'],
+  ['{"version": 1}', ''],
+  [good.replace('kind=delta', 'kind=other'), 'kind'],
+  [good.replace('base=2', 'base=3'), 'base'],
+  [good.replace('base=2, ', ''), 'base'],
+  [good.replace('shard=0', 'shard=2'), 'shard'],
+  [good.replace('shards=2', 'shards=1025'), 'shards'],
+  [good.replace('parts=1', 'parts=65537'), 'parts'],
+  [good.replace('version=12', 'version=-1'), 'version'],
+  [good.replace('version=12', 'version=1.5'), 'version'],
+  [good.replace('crc32=7', 'crc32=4294967296'), 'crc32'],
+  [good.replace('crc32=7', 'crc32'), 'crc32'],
+])('says what is wrong with %j', (text, part) => {
+  expect(parseWeightsHeader(text)).toEqual({ problem: expect.stringContaining(part) });
+});
+
+it('never throws', () => {
+  fc.assert(fc.property(fc.string(), (text) => void parseWeightsHeader(text)));
+});
