@@ -16,6 +16,8 @@ import {
   type OptimizerConfig,
   optimizer,
   type Parameters,
+  type PublishWeightsOptions,
+  publishWeights,
   type Recovered,
   type Rejection,
   type RejectionSink,
@@ -56,6 +58,9 @@ export const pipeline: Pipeline = {
       number: 'whole',
     },
     { flags: '--dead-letters <topic>', summary: 'topic that keeps what is rejected (rxgrad dead-letters shows it)' },
+    { flags: '--publish-weights <topic>', summary: 'compacted topic that replicas follow (see weightsFrom)' },
+    { flags: '--publish-model <name>', summary: 'what they know the model by (default: model)' },
+    { flags: '--publish-every <steps>', summary: 'versions between two publications (default: 100)', number: 'whole' },
     { flags: '--load-state <file>', summary: 'state dict to go on from: safetensors, also of torch or braintools' },
     { flags: '--save-state <file>', summary: 'state dict to write at the end: weights and all that the optimizer keeps' },
     { flags: '--save <file>', summary: 'ONNX model to write at the end, with the weights it came to' },
@@ -82,6 +87,7 @@ async function run(context: PipelineContext): Promise<void> {
       optimizer(session.params, config, { rejections: rejectionsOf(context) }),
       store ? checkpoint(store, intervalOf(options)) : identity,
       hotSwap(session),
+      options.publishWeights === undefined ? identity : publishWeights(transport, publicationOf(options)),
     );
     await lastValueFrom(updates$, { defaultValue: null });
     await session.params.whenRejectionsKept();
@@ -122,6 +128,10 @@ async function recovered(
   const { version, source } = await recover(params, store, { transport, topic: String(options.topic) });
   report.line(`goes on from version ${version} of ${store.name}`);
   return source;
+}
+
+function publicationOf({ publishWeights, publishModel = 'model', publishEvery = 100 }: PipelineOptions): PublishWeightsOptions {
+  return { topic: String(publishWeights), model: String(publishModel), everySteps: Number(publishEvery) };
 }
 
 function intervalOf({ checkpointEvery, checkpointEveryMs }: PipelineOptions): CheckpointOptions {

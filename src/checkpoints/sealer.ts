@@ -36,7 +36,7 @@ export class Sealer {
       left = [];
     }
     const { copied, sealed } = this.#send({ file, parts: left });
-    if (left.length > 0) params.hold(copied);
+    if (left.length > 0) params.seat.hold(copied);
     await sealed;
     return bytes;
   }

@@ -4,7 +4,7 @@ import { assertNoDifferences, type RejectionReason, RxgradError } from '../error
 import { GradientBatch, type Rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import { Once } from '../once.ts';
-import type { KeptScan } from '../params/parameters.ts';
+import type { KeptScan } from '../params/scan-seat.ts';
 import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';

@@ -41,8 +41,8 @@ export function scanWith(
       const threads = options.threads ?? threadsFor(params);
       const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
       const leave = (): void => {
-        params.leaveScan();
-        average?.params.leaveScan();
+        params.seat.leave();
+        average?.params.seat.leave();
         // Threads that find nothing to do end in their own time.
         if (execution instanceof OnPool) void execution.close();
       };
@@ -52,7 +52,7 @@ export function scanWith(
         const stepper = new Stepper(params, rule, weightDecay, groups, execution, average, outliers);
         const shape = { rule: rule.name, names: params.names, groups: groups.indices, recipe };
         scan = new RunningScan(stepper, execution, new Rates(groups.schedules), shape, options, out);
-        params.keepScan(scan);
+        params.seat.keep(scan);
         if (loaded) scan.restore(loaded);
       } catch (error) {
         out.error(error);
@@ -74,18 +74,18 @@ export function scanWith(
         subscription.unsubscribe();
         scan.close();
         // A step that is under way goes to its end first, and so does a copy: neither is ever left half done.
-        scan.whenIdle(() => (params.held ? void params.held.then(leave) : leave()));
+        scan.whenIdle(() => (params.seat.held ? void params.seat.held.then(leave) : leave()));
       };
     });
 }
 
 /** Takes parameters, and those of their average, for one scan. */
 function enter(params: Parameters, average: Parameters | undefined): KeptState | null {
-  const loaded = params.enterScan();
+  const loaded = params.seat.enter();
   try {
-    average?.enterScan();
+    average?.seat.enter();
   } catch (error) {
-    params.leaveScan();
+    params.seat.leave();
     throw error;
   }
   return loaded;

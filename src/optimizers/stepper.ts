@@ -156,12 +156,12 @@ export class Stepper {
 
   /** Whether what is to be written is still being read. */
   get blocked(): boolean {
-    return this.#params.held !== null || this.#writer.blocked || (this.#average?.blocked ?? false);
+    return this.#params.seat.held !== null || this.#writer.blocked || (this.#average?.blocked ?? false);
   }
 
   /** Resolves when {@link apply} can go on. */
   async whenFree(): Promise<void> {
-    await this.#params.held;
+    await this.#params.seat.held;
     await this.#writer.whenFree();
     await this.#average?.whenFree();
   }

@@ -7,7 +7,8 @@ import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type KeptState, planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
+import { ScanSeat } from './scan-seat.ts';
+import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
@@ -17,19 +18,6 @@ export interface Parameter {
   readonly dims: readonly number[];
   readonly length: number;
   readonly data: Float32Array;
-}
-
-/** A scan, as far as the parameters that it steps keep it. */
-export interface KeptScan {
-  /** Whether other threads are writing. */
-  readonly busy: boolean;
-  /** Whether it has applied all events that reached it. */
-  readonly settled: boolean;
-  /** What it would need to go on. */
-  state(): KeptState;
-  /** Resolves when all that it has left out is kept. */
-  rejectionsKept(): Promise<void>;
-  dispose(): void;
 }
 
 const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true), exact: v.optional(v.boolean(), false) });
@@ -61,14 +49,11 @@ export class Parameters implements Iterable<Parameter> {
   readonly followers = new Set<Changes>();
   /** The names of all parameters of the model that these are a shard of, or null where they are all of it. */
   readonly shardOf: readonly string[] | null;
+  /** Who steps these parameters. */
+  readonly seat = new ScanSeat();
   readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
-  #scanning = false;
-  // The scan that is under way, or the last one.
-  #scan: KeptScan | null = null;
-  #loaded: KeptState | null = null;
-  #held: Promise<void> | null = null;
 
   /**
    * Copies the given values into a new arena. `version` is the number of these weights (default 0); `shardOf` names all parameters
@@ -131,7 +116,7 @@ export class Parameters implements Iterable<Parameter> {
 
   /** Whether the newest weights are those that the next event's step starts from: no event waits for its step. */
   get settled(): boolean {
-    return this.#scan?.settled ?? true;
+    return this.seat.settled;
   }
 
   /**
@@ -139,7 +124,7 @@ export class Parameters implements Iterable<Parameter> {
    * that is `deadLetters`. A state may be written behind it, since nobody reads those events again.
    */
   async whenRejectionsKept(): Promise<void> {
-    await this.#scan?.rejectionsKept();
+    await this.seat.rejectionsKept();
   }
 
   has(name: string): boolean {
@@ -168,7 +153,8 @@ export class Parameters implements Iterable<Parameter> {
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
     const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
     assertNoDifferences(differences);
-    if (this.#held) throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
+    if (this.seat.held)
+      throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
     const { leftRight } = this;
     const side = leftRight.target;
     leftRight.waitUntilFree(side);
@@ -220,29 +206,12 @@ export class Parameters implements Iterable<Parameter> {
     return writeTensorFile(this.planStateDict());
   }
 
-  /** The same file, still to be put together: its parts are views, lent until the next step. See {@link hold}. */
+  /** The same file, still to be put together: its parts are views, lent until the next step. See {@link ScanSeat.hold}. */
   planStateDict(metadata: Readonly<Record<string, string>> = {}): TensorFilePlan {
-    if (this.#scan?.busy) {
-      const advice = 'ask where an update arrives';
-      throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
-    }
-    return planStateDict(this.places, this.latest, this.version, this.#scan?.state() ?? this.#loaded, {
+    return planStateDict(this.places, this.latest, this.version, this.seat.state(), {
       ...metadata,
       ...(this.shardOf ? { 'rxgrad.shardOf': JSON.stringify(this.shardOf) } : {}),
     });
-  }
-
-  /** Keeps weights and state as they are while another thread copies them: the next step waits until the promise settles. */
-  hold(copied: Promise<void>): void {
-    const held = Promise.allSettled([this.#held, copied]).then(() => {
-      if (this.#held === held) this.#held = null;
-    });
-    this.#held = held;
-  }
-
-  /** Resolves when weights and state may change again; null where they may. */
-  get held(): Promise<void> | null {
-    return this.#held;
   }
 
   /**
@@ -254,30 +223,10 @@ export class Parameters implements Iterable<Parameter> {
    */
   loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean; readonly exact?: boolean } = {}): void {
     const parsed = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
-    if (this.#scanning) throw new RxgradError('parametersInUse', {});
+    this.seat.assertFree();
     const { weights, version, state } = readStateDict(this.places, source, parsed);
     this.load(weights, { version: version ?? this.version + 1 });
-    this.#forget();
-    this.#loaded = state;
-  }
-
-  /** Enters the one scan that may write at a time. Returns what was loaded for it. */
-  enterScan(): KeptState | null {
-    if (this.#scanning) throw new RxgradError('parametersInUse', {});
-    this.#forget();
-    this.#scanning = true;
-    const loaded = this.#loaded;
-    this.#loaded = null;
-    return loaded;
-  }
-
-  /** Notes the scan that was entered, whose state stays when it leaves. */
-  keepScan(scan: KeptScan): void {
-    this.#scan = scan;
-  }
-
-  leaveScan(): void {
-    this.#scanning = false;
+    this.seat.load(state);
   }
 
   /** Views of a buffer that is laid out as the weights are. */
@@ -291,11 +240,6 @@ export class Parameters implements Iterable<Parameter> {
     const { bytes } = this.arena;
     copyBytes(bytes, bytes, this.weights[side], this.weights[latest], this.weights[latest] + this.byteLength);
     this.differences.clear();
-  }
-
-  #forget(): void {
-    this.#scan?.dispose();
-    this.#scan = null;
   }
 
   #parameter({ name, dims, length }: ParameterPlace): Parameter {

@@ -18,7 +18,7 @@ export async function patch(
 ): Promise<void> {
   const { arena, places } = params;
   const writer = new WeightsWriter(params);
-  while (params.held) await params.held;
+  while (params.seat.held) await params.seat.held;
   if (writer.blocked) await writer.whenFree();
   writer.begin();
   for (const index of places.keys()) {

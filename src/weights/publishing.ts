@@ -54,7 +54,7 @@ export class Publishing {
     // Nothing is ever left out: what cannot be sent yet is waited for, and nobody steps meanwhile.
     const expected = 'true, where updates come after further steps';
     expectOption(update.params.version === update.version, 'publishWeights: conflate', expected, false);
-    update.params.hold(this.#busy ? this.#busy.then(() => this.#publishHeld(update)) : this.#publishHeld(update));
+    update.params.seat.hold(this.#busy ? this.#busy.then(() => this.#publishHeld(update)) : this.#publishHeld(update));
   }
 
   /** Sends what is due still, and ends. */

@@ -154,7 +154,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
 
     let entered = false;
     try {
-      into?.enterScan();
+      into?.seat.enter();
       entered = true;
       start().catch((error: unknown) => out.error(error));
     } catch (error) {
@@ -164,7 +164,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
       clearInterval(asking);
       consumption?.stop().catch(() => {});
       // What is being written is written to its end first.
-      if (entered) turn.finally(() => into?.leaveScan());
+      if (entered) turn.finally(() => into?.seat.leave());
     };
   });
 }

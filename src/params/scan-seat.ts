@@ -1,0 +1,89 @@
+import { RxgradError } from '../errors.ts';
+import type { KeptState } from './state-dict.ts';
+
+/** A scan, as far as the parameters that it steps keep it. */
+export interface KeptScan {
+  /** Whether other threads are writing. */
+  readonly busy: boolean;
+  /** Whether it has applied all events that reached it. */
+  readonly settled: boolean;
+  /** What it would need to go on. */
+  state(): KeptState;
+  /** Resolves when all that it has left out is kept. */
+  rejectionsKept(): Promise<void>;
+  dispose(): void;
+}
+
+/** The place of the one scan that may step some parameters at a time, the state that is there for the next one, and what it waits for. */
+export class ScanSeat {
+  #taken = false;
+  // The scan that is under way, or the last one.
+  #scan: KeptScan | null = null;
+  #loaded: KeptState | null = null;
+  #held: Promise<void> | null = null;
+
+  /** Takes the place. Returns what was loaded for the scan. */
+  enter(): KeptState | null {
+    this.assertFree();
+    this.forget();
+    this.#taken = true;
+    const loaded = this.#loaded;
+    this.#loaded = null;
+    return loaded;
+  }
+
+  /** Notes the scan that was entered, whose state stays when it leaves. */
+  keep(scan: KeptScan): void {
+    this.#scan = scan;
+  }
+
+  leave(): void {
+    this.#taken = false;
+  }
+
+  assertFree(): void {
+    if (this.#taken) throw new RxgradError('parametersInUse', {});
+  }
+
+  /** Gives the next scan a state to go on from. */
+  load(state: KeptState | null): void {
+    this.forget();
+    this.#loaded = state;
+  }
+
+  /** The state of the scan that is under way or was last, or what was loaded. To be asked for between two steps. */
+  state(): KeptState | null {
+    if (this.#scan?.busy) {
+      const advice = 'ask where an update arrives';
+      throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
+    }
+    return this.#scan?.state() ?? this.#loaded;
+  }
+
+  /** Whether no event waits for its step. */
+  get settled(): boolean {
+    return this.#scan?.settled ?? true;
+  }
+
+  async rejectionsKept(): Promise<void> {
+    await this.#scan?.rejectionsKept();
+  }
+
+  /** Keeps weights and state as they are, while others copy them: the next step waits until the promise settles. */
+  hold(until: Promise<void>): void {
+    const held = Promise.allSettled([this.#held, until]).then(() => {
+      if (this.#held === held) this.#held = null;
+    });
+    this.#held = held;
+  }
+
+  /** Resolves when weights and state may change again; null where they may. */
+  get held(): Promise<void> | null {
+    return this.#held;
+  }
+
+  forget(): void {
+    this.#scan?.dispose();
+    this.#scan = null;
+  }
+}
