@@ -1,6 +1,6 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { type LogRecord, memoryTransport, Parameters, type PublishWeightsOptions } from 'rxgrad';
+import { memoryTransport, Parameters, type PublishWeightsOptions } from 'rxgrad';
 import { expect, it } from 'vitest';
 import {
   type Batch,
@@ -46,7 +46,9 @@ type Options = Pick<PublishWeightsOptions, 'everySteps' | 'conflate' | 'snapshot
 
 /** Trains and publishes, going back to an earlier state now and then; returns the log, and the bits of each version. */
 async function published(steps: readonly Step[], options: Options, average: boolean) {
-  const transport = memoryTransport();
+  const memory = memoryTransport();
+  // Keeps all records: compaction comes later.
+  const transport = { ...memory, createTopic: (topic: string) => memory.createTopic(topic) };
   const history: History = new Map();
   const publishWeightsOptions = { topic: 'weights', model: 'm', ...options };
   let training = new Training(transport, publishWeightsOptions, { history, average });
@@ -73,7 +75,7 @@ async function published(steps: readonly Step[], options: Options, average: bool
   }
   await training.complete();
   expect(training.error).toBeNull();
-  return { transport, history, last: training.params.version };
+  return { transport, history, restarts, last: training.params.version };
 }
 
 function expectWhole(shown: readonly { readonly version: number; readonly bits: string }[], history: History): void {
@@ -86,18 +88,16 @@ function expectWhole(shown: readonly { readonly version: number; readonly bits: 
 it('shows replicas the bits of the versions that were published, whatever the stream and the restarts', async () => {
   await fc.assert(
     fc.asyncProperty(batches, publishing, async (steps, options: Options & { everySteps: number }) => {
-      const { transport, history, last } = await published(steps, options, false);
-      const { shown, rejections } = await replay(transport, 'weights').catch((error) => {
-        if (last >= options.everySteps) throw error;
-        return { shown: [], rejections: [] };
-      });
+      const { transport, history, restarts, last } = await published(steps, options, false);
+      const { shown, rejections } = await replay(transport, 'weights');
       expectWhole(shown, history);
       expect(rejections).toEqual([]);
       const versions = [...new Set((await recordsOf(transport, 'weights')).map(versionOf).filter((version) => version > 0))];
       expect(shown.map(({ version }) => version)).toEqual(versions);
       const due = Array.from({ length: Math.floor(last / options.everySteps) }, (_, i) => (i + 1) * options.everySteps);
-      if (!options.conflate) expect(versions).toEqual(due);
-      else if (due.length > 0) expect(versions.at(-1)).toBeGreaterThanOrEqual(due.at(-1)!);
+      // A state that was kept while its version was on its way: it goes on with the next one.
+      if (!options.conflate) expect(restarts > 0 ? due : versions).toEqual(restarts > 0 ? expect.arrayContaining(versions) : due);
+      else if (due.length > 0 && restarts === 0) expect(versions.at(-1)).toBeGreaterThanOrEqual(due.at(-1)!);
     }),
     { numRuns: 60 },
   );
@@ -106,9 +106,9 @@ it('shows replicas the bits of the versions that were published, whatever the st
 it('shows new replicas the last version, wherever compaction has got to', async () => {
   await fc.assert(
     fc.asyncProperty(batches, publishing, damage, async (steps, options, { compact }) => {
-      const { transport, history, last } = await published(steps, options, false);
-      fc.pre(last >= options.everySteps);
+      const { transport, history } = await published(steps, options, false);
       const records = await recordsOf(transport, 'weights');
+      fc.pre(records.length > 0);
       const left = compacted(records, Math.round(compact * records.length));
       const into = Parameters.create(specs);
       // With a reader, versions take turns on both sides.
@@ -126,7 +126,7 @@ it('shows nothing that is torn where records are lost, damaged or repeated', asy
   await fc.assert(
     fc.asyncProperty(batches, publishing, damage, async (steps, options, { drop, corrupt, repeat }) => {
       const { transport, history } = await published(steps, options, false);
-      const records = (await recordsOf(transport, 'weights').catch(() => [])) as LogRecord[];
+      const records = await recordsOf(transport, 'weights');
       fc.pre(records.length > 0);
       const damaged = records.flatMap((record) => {
         if (drop.includes(record.offset)) return [];

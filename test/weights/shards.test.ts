@@ -1,6 +1,17 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { memoryTransport, Parameters } from 'rxgrad';
+import {
+  gradientBatch,
+  joinShards,
+  memoryTransport,
+  momentum,
+  Parameters,
+  publishWeights,
+  shardGradients,
+  shardParameters,
+  shardPlan,
+} from 'rxgrad';
+import { from, lastValueFrom } from 'rxjs';
 import { expect, it } from 'vitest';
 import { batchOf, bitsOf, type History, replay, Training } from './training.ts';
 
@@ -29,7 +40,7 @@ it('show versions that all shards have, whole', async () => {
       fc.integer({ min: 1, max: 6 }),
       async (order, everySteps, snapshotEvery) => {
         const transport = memoryTransport();
-        await transport.createTopic('weights', { compacted: true, partitions: 2 });
+        await transport.createTopic('weights', { partitions: 2 });
         const histories: History[] = [new Map(), new Map()];
         const trainings = halves.map((specs, shard) => {
           const options = { topic: 'weights', model: 'm', shard, shards: 2, everySteps, snapshotEvery };
@@ -109,4 +120,26 @@ it('do not fill the memory while one of them is behind', async () => {
   expect(rejections).toEqual([]);
   expect(shown.at(-1)).toMatchObject({ version: 60, bits: joined(trainings.map(({ params }) => bitsOf(params))) });
   expect(shown.length).toBeLessThan(15);
+});
+
+it('come together to what the whole model is, as a plan has divided it', async () => {
+  const transport = memoryTransport();
+  const whole = Parameters.create({ emb: { dims: [60, 4] }, bias: { dims: [9] } });
+  const plan = shardPlan(whole, { shards: 3 });
+  const batches = Array.from({ length: 8 }, (_, i) => {
+    const indices = [i, 20 + i, 59 - i];
+    return gradientBatch({
+      gradients: { bias: new Float32Array(9).fill(i), emb: { indices, values: new Float32Array(12).fill(i + 1) } },
+    });
+  });
+  const parts = plan.shards.map((_, shard) => shardParameters(plan, shard, whole));
+  for (const [shard, params] of parts.entries()) {
+    const options = { topic: 'weights', model: 'm', shard, shards: 3, everySteps: 4 };
+    const own$ = from(batches.map((batch) => shardGradients(batch, plan)[shard]!));
+    await lastValueFrom(own$.pipe(momentum(params, { lr: 0.1 }), publishWeights(transport, options)));
+  }
+  const into = Parameters.create({ emb: { dims: [60, 4] }, bias: { dims: [9] } });
+  const { shown } = await replay(transport, 'weights', { into });
+  expect(shown.at(-1)?.version).toBe(8);
+  expect({ ...into.latest }).toEqual(joinShards(plan, parts));
 });
