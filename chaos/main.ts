@@ -12,6 +12,9 @@ type Scenario = (ground: Ground) => Promise<Outcome>;
 
 const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> = {
   kill: () => import('./kill.ts'),
+  broker: () => import('./broker.ts'),
+  leader: () => import('./leader.ts'),
+  disk: () => import('./disk.ts'),
 };
 
 const { values, positionals } = parseArgs({

@@ -20,7 +20,7 @@ export function runArguments(brokers: string, topic: string, state: string): str
 /** Trains to the end of a topic without an interruption, and checks that what had to count did. */
 export async function wholeRun(brokers: string, topic: string, log: RecordedLog, folder: string): Promise<WholeRun> {
   const file = join(folder, 'whole.safetensors');
-  const checkpoints = ['--checkpoints', join(folder, 'whole'), '--checkpoint-every', '1000000'];
+  const checkpoints = ['--checkpoints', join(folder, `whole-${topic}`), '--checkpoint-every', '1000000'];
   const start = performance.now();
   const run = Training.rxgrad([...runArguments(brokers, topic, file), '--until-end', ...checkpoints]);
   await run.says('goes on from version');
