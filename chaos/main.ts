@@ -14,6 +14,8 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   kill: () => import('./kill.ts'),
   broker: () => import('./broker.ts'),
   leader: () => import('./leader.ts'),
+  rebalance: () => import('./rebalance.ts'),
+  pause: () => import('./pause.ts'),
   disk: () => import('./disk.ts'),
 };
 

@@ -13,7 +13,7 @@ export interface RecordedLog {
 }
 
 /** The parameters of `test/models/mlp.onnx`. */
-const dims = { '0.weight': [12, 6], '0.bias': [12], '2.weight': [3, 12], '2.bias': [3] };
+export const dims = { '0.weight': [12, 6], '0.bias': [12], '2.weight': [3, 12], '2.bias': [3] };
 const workers = ['ada', 'blaise', 'carl'];
 const batchesPerEpoch = 1000;
 const remembered = 50;

@@ -25,7 +25,7 @@ export class Training {
   #said = '';
   #told = Promise.withResolvers<void>();
 
-  constructor(program: string, args: readonly string[], { fileBlocks }: TrainingOptions) {
+  constructor(program: string, args: readonly string[], { fileBlocks }: TrainingOptions = {}) {
     const command = [process.execPath, ...flags, program, ...args];
     const limited =
       fileBlocks === undefined ? command : ['sh', '-c', `ulimit -f ${fileBlocks}; exec "$@"`, 'limited', ...command];
@@ -54,6 +54,11 @@ export class Training {
 
   get ended(): boolean {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** Whether it ended by itself, with an error. */
+  get failed(): boolean {
+    return this.#child.exitCode !== null && this.#child.exitCode !== 0;
   }
 
   /** Resolves when it has written this; to false when it ends without. */
