@@ -17,6 +17,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   rebalance: () => import('./rebalance.ts'),
   pause: () => import('./pause.ts'),
   disk: () => import('./disk.ts'),
+  mutations: () => import('./mutations.ts'),
 };
 
 const { values, positionals } = parseArgs({
