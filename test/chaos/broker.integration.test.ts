@@ -1,0 +1,11 @@
+import { describe, expect, inject, it } from 'vitest';
+import broker from '../../chaos/broker.ts';
+import { expectNoProblems, shortGround } from './ground.ts';
+
+describe.skipIf(inject('clusterMissing'))('a training whose broker is killed', () => {
+  it('comes to the bits of one that nothing happened to', { timeout: 180_000 }, async (context) => {
+    const outcome = await broker(await shortGround(context), { batches: 2000, kills: 2 });
+    await expectNoProblems(context, outcome);
+    expect(outcome.counts.kills).toBe(2);
+  });
+});
