@@ -17,6 +17,8 @@ export interface FeedReader {
   next(event: TrainingEvent): void;
   /** Is told how far a partition was handed out. */
   read(partition: number, nextOffset: number): void;
+  /** Is told that all of what was delivered lies behind. */
+  passed?(): void;
   /** Whether a record is not to be handed out any more, nor any behind it. */
   isBehind?(partition: number, record: LogRecord): boolean;
 }
@@ -56,7 +58,8 @@ export class EventFeed {
       }
       this.#hand(topic, partition, record);
     }
-    reader.read(partition, read > 0 ? records[read - 1]!.offset + 1 : 0);
+    if (read > 0) reader.read(partition, records[read - 1]!.offset + 1);
+    else reader.passed?.();
   }
 
   #hand(topic: string, partition: number, record: LogRecord): void {

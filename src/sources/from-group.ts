@@ -132,7 +132,7 @@ class Lane {
   }
 
   reached(partition: number, next: number): void {
-    if (next > 0) this.#reading.at(partition, next);
+    this.#reading.at(partition, next);
   }
 
   /** Ends the events: what they led to goes to its end. */

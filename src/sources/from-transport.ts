@@ -65,12 +65,11 @@ export function fromTransport(transport: Transport, options: FromTransportOption
       },
       next: (event) => out.next(event),
       read(partition, nextOffset) {
-        if (nextOffset > 0) {
-          reading.at(partition, nextOffset);
-          ending?.reach(partition, nextOffset);
-        }
+        reading.at(partition, nextOffset);
+        ending?.reach(partition, nextOffset);
         completeAtEnd();
       },
+      passed: () => completeAtEnd(),
       isBehind: (partition, record) => ending?.isBehind(partition, record) ?? false,
     };
     const feed = new EventFeed({ maxInFlight, maxBytes, seen, where: options.where }, reader, (position) =>
