@@ -42,23 +42,23 @@ export async function brokerDeaths(
       const file = join(folder, 'state.safetensors');
       const store = new FileCheckpoints(join(folder, 'checkpoints'));
       const checkpoints = ['--checkpoints', join(folder, 'checkpoints'), '--checkpoint-every', '100'];
-      let reached = 0;
+      let atDeath = 0;
       const run = Training.rxgrad([...runArguments(brokers, topic, file), ...checkpoints]);
       await run.says('goes on from version');
 
       /** Waits until the training has gone on, so that each death meets one that goes. */
       async function trained(): Promise<void> {
-        const before = reached;
-        while (reached === before && !run.ended) {
-          reached = (await store.list())[0]!.version;
-          await delay(50);
-        }
+        while ((await newest()) === atDeath && !run.ended) await delay(50);
+      }
+      async function newest(): Promise<number> {
+        return (await store.list())[0]!.version;
       }
       let deaths = 0;
       async function die(afterMs: number): Promise<void> {
         await delay(afterMs);
         const leader = await leaderOf(cluster, topic);
         await leader.kill();
+        atDeath = await newest();
         await leader.start();
         deaths += 1;
         say(`${name}: broker ${leader.id} was killed and is back (${deaths} of ${kills})`);
