@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { FileCheckpoints } from '../src/index.ts';
 import { ProcessCluster } from '../test/broker/process-cluster.ts';
 import { quietClient } from '../test/broker/wait-until-ready.ts';
 import type { Ground, Outcome } from './ground.ts';
@@ -39,15 +40,25 @@ export async function brokerDeaths(
     return await withTransport(brokers, async (transport) => {
       const topic = await filledTopic(transport, []);
       const file = join(folder, 'state.safetensors');
+      const store = new FileCheckpoints(join(folder, 'checkpoints'));
       const checkpoints = ['--checkpoints', join(folder, 'checkpoints'), '--checkpoint-every', '100'];
+      let atDeath = 0;
       const run = Training.rxgrad([...runArguments(brokers, topic, file), ...checkpoints]);
       await run.says('goes on from version');
 
+      /** Waits until the training has gone on, so that each death meets one that goes. */
+      async function trained(): Promise<void> {
+        while ((await newest()) === atDeath && !run.ended) await delay(50);
+      }
+      async function newest(): Promise<number> {
+        return (await store.list())[0]!.version;
+      }
       let deaths = 0;
       async function die(afterMs: number): Promise<void> {
         await delay(afterMs);
         const leader = await leaderOf(cluster, topic);
         await leader.kill();
+        atDeath = await newest();
         await leader.start();
         deaths += 1;
         say(`${name}: broker ${leader.id} was killed and is back (${deaths} of ${kills})`);
@@ -69,6 +80,7 @@ export async function brokerDeaths(
         while (moments.length > 0 && moments[0]! <= at) {
           moments.shift();
           await death;
+          await trained();
           death = die(random.below(2 * paceMs));
           // Its failure is thrown where it is waited for.
           death.catch(() => {});
@@ -95,9 +107,10 @@ export async function brokerDeaths(
   }
 }
 
-/** So many places in the log, in their order. */
+/** So many places in the log, in their order, with room for some steps between them. */
 function momentsOf(random: Random, count: number, { records }: RecordedLog): number[] {
-  return Array.from({ length: count }, () => random.below(records.length - perAppend)).sort((a, b) => a - b);
+  const room = records.length / (count + 1);
+  return Array.from({ length: count }, (_, i) => Math.floor(room * (i + 0.5 + 0.5 * random.share())));
 }
 
 async function leaderOf({ nodes, brokers }: ProcessCluster, topic: string) {

@@ -19,7 +19,7 @@ export interface DiskCounts {
   readonly times: number;
 }
 
-export const full: DiskCounts = { batches: 20_000, times: 10 };
+export const full: DiskCounts = { batches: 20_000, times: 5 };
 
 const tried = 'The checkpoints before it stay; the next one is tried';
 const skipped = 'The one before it is tried';

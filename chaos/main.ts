@@ -65,14 +65,18 @@ async function play(name: string, seed: number): Promise<void> {
   );
   results.push({ name, seed, seconds: (performance.now() - start) / 1000, outcome });
   for (const problem of outcome.problems) console.error(`${name}: ${problem}`);
+  console.log(`${name}: ${countsOf(outcome).join(', ')}; ${outcome.problems.length} problems`);
   await rm(folder, { recursive: true, force: true });
+}
+
+function countsOf({ counts }: Outcome): string[] {
+  return Object.entries(counts).map(([what, count]) => `${what} ${count}`);
 }
 
 function report(): void {
   const table = new Table({ head: ['scenario', 'seed', 'seconds', 'counts', 'problems'], style: { head: [], border: [] } });
   for (const { name, seed, seconds, outcome } of results) {
-    const counts = Object.entries(outcome.counts).map(([what, count]) => `${what} ${count}`);
-    table.push([name, seed, seconds.toFixed(0), counts.join('\n'), outcome.problems.length]);
+    table.push([name, seed, seconds.toFixed(0), countsOf(outcome).join('\n'), outcome.problems.length]);
   }
   console.log(table.toString());
   if (results.some(({ outcome }) => outcome.problems.length > 0)) process.exitCode = 1;

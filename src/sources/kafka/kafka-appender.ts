@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import type { NewRecord, Position } from '../transport.ts';
-import { isFinal, isTooLarge, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isFinal, isPassing, isTooLarge, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
 
 export interface KafkaAppenderContext {
@@ -93,7 +93,7 @@ export function kafkaAppender(context: KafkaAppenderContext, topic: string) {
         const metadata = await producer.send({ topic, acks: -1, messages });
         return new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
       } catch (error) {
-        if (isFinal(error) || !isUnreachable(error) || Date.now() > giveUpAtMs) throw error;
+        if (isFinal(error) || !isPassing(error) || Date.now() > giveUpAtMs) throw error;
         await delay(retryDelayMs);
       }
     }

@@ -1,4 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
+import type { Socket } from 'node:net';
 import kafkajs, { type Kafka, type LogEntry } from 'kafkajs';
 import { limitDecoding } from './decoding-limits.ts';
 import type { KafkaSettings } from './kafka-options.ts';
@@ -18,12 +19,14 @@ export interface KafkaClientBehaviour {
   readonly onLog?: (entry: LogEntry) => void;
   /** Is told of a connection's error at once: kafkajs tries again first, whatever it is. */
   readonly onSocketError?: (error: Error) => void;
+  /** Is told of every connection that is begun. */
+  readonly onSocket?: (socket: Socket) => void;
 }
 
 /** Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. */
 export function kafkaClient(
   { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes }: KafkaSettings,
-  { retries = 2, onLog, onSocketError }: KafkaClientBehaviour = {},
+  { retries = 2, onLog, onSocketError, onSocket }: KafkaClientBehaviour = {},
 ): Kafka {
   const mostBytes = Math.max(fetchBytes.maxBytes, maxRecordBytes) + answerOverheadBytes;
   limitDecoding(mostBytes);
@@ -35,7 +38,7 @@ export function kafkaClient(
     connectionTimeout: connectTimeoutMs,
     authenticationTimeout: 10_000,
     retry: { retries, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 },
-    socketFactory: readingSockets(mostBytes, onSocketError),
+    socketFactory: readingSockets(mostBytes, onSocketError, onSocket),
     logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => {
       onLog?.(entry);

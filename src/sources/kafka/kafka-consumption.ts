@@ -37,6 +37,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   const unwritten = new Map<number, number>();
   const joined = Promise.withResolvers<void>();
   let consumer: Consumer | null = null;
+  let leaveGroup: (() => Promise<void>) | null = null;
   let joinedOnce = false;
   let stopped = false;
   let stopping: Promise<void> | null = null;
@@ -104,6 +105,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       },
     );
     consumer = member.consumer;
+    leaveGroup = member.leave;
     await member.run();
   }
 
@@ -168,10 +170,9 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   }
 
   async function leave(): Promise<void> {
-    const leaving = consumer;
+    const left = consumer ? leaveGroup?.() : undefined;
     consumer = null;
     // Without a broker, kafkajs ends its attempts to reach one before it disconnects.
-    const left = leaving?.disconnect().catch(() => undefined);
     await Promise.race([left, delay(leaveTimeoutMs, undefined, { ref: false })]);
   }
 

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import kafkajs, { type Consumer, type EachBatchPayload, type PartitionAssigner } from 'kafkajs';
 import { fetchBytes, kafkaClient } from './kafka-client.ts';
 import type { KafkaSettings } from './kafka-options.ts';
@@ -42,10 +43,12 @@ const partitionsAtOnce = 32;
 export function kafkaMember({ settings, groupId, topic, retries }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
+  const sockets = new Set<Socket>();
 
   const kafka = kafkaClient(settings, {
     retries,
     onSocketError: events.socketFailed,
+    onSocket: (socket) => sockets.add(socket.once('close', () => sockets.delete(socket))),
     onLog({ log }) {
       // kafkajs says so nowhere but in its log (2.2.4, ConsumerGroup), where an error may be in the message's place.
       if (String(log.message).startsWith('Offset out of range')) events.outOfRange(Number(log.partition));
@@ -91,10 +94,26 @@ export function kafkaMember({ settings, groupId, topic, retries }: MemberOptions
     if (payload.batchSize > 0) return;
     events.passed(payload.partition, Number(payload.lastOffset) + 1, Number(payload.highWatermark));
   });
-  on(consumer.events.CRASH, ({ payload }) => events.crashed(payload.error));
+  on(consumer.events.CRASH, ({ payload }) => {
+    disconnect();
+    events.crashed(payload.error);
+  });
+
+  /**
+   * Ends what kafkajs (2.2.4) has forgotten: a coordinator that it knows from before a restart is no broker of its pool any more, and
+   * leaving the group connects to it once again. Such a connection keeps the process alive.
+   */
+  function disconnect(): void {
+    // It hears of errors, and not of a socket that merely closes.
+    for (const socket of sockets) if (!socket.writableEnded) socket.destroy(new Error('the member has left'));
+  }
 
   return {
     consumer,
+    async leave(): Promise<void> {
+      await consumer.disconnect().catch(() => undefined);
+      disconnect();
+    },
     async run(): Promise<void> {
       await consumer.connect();
       await consumer.subscribe({ topic, fromBeginning: true });

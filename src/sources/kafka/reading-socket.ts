@@ -24,7 +24,11 @@ export class UnexpectedBytes extends Error {
  * The buffer is used again for the next large response of the connection: kafkajs 2.2.4 copies what it gets before the
  * `data` event returns (`Buffer.concat` in `Connection#processData`), but for the first response, which so gets its own.
  */
-export function readingSockets(mostBytes: number, onError: (error: Error) => void = () => {}): ISocketFactory {
+export function readingSockets(
+  mostBytes: number,
+  onError: (error: Error) => void = () => {},
+  onSocket: (socket: net.Socket) => void = () => {},
+): ISocketFactory {
   return ({ host, port, ssl, onConnect }) => {
     const frames = frameReader((frame) => socket.emit('data', frame), mostBytes);
     const onread = {
@@ -41,6 +45,7 @@ export function readingSockets(mostBytes: number, onError: (error: Error) => voi
     const servername = net.isIP(host) ? {} : { servername: host };
     const options = { host, port, onread };
     const socket = ssl ? tls.connect({ ...options, ...servername, ...ssl }, onConnect) : net.connect(options, onConnect);
+    onSocket(socket);
     return socket.setKeepAlive(true, keepAliveDelayMs).setNoDelay(true).on('error', onError);
   };
 }
