@@ -98,9 +98,12 @@ export default async function disk(ground: Ground, { batches, times }: DiskCount
         for (let time = 0; time < times; time++) {
           const versions = (await store.list()).map(({ version }) => version);
           const bad = versions.slice(0, 1 + random.below(Math.min(3, versions.length - 1)));
-          for (const version of bad) await store.write(version, damaged(await store.read(version), random));
+          const sound = await Promise.all(bad.map(async (version) => [version, await store.read(version)] as const));
+          for (const [version, checkpoint] of sound) await store.write(version, damaged(checkpoint, random));
           const warnings = bad.map((version) => `${store.name}, version ${version}: expected`);
           await endsWell(`${damage} in a ${name}`, args, [...warnings, skipped, `goes on from version ${versions[bad.length]} `]);
+          // What stays damaged would be passed over in the next round, too.
+          for (const [version, checkpoint] of sound) await store.write(version, checkpoint);
         }
       }
     }
