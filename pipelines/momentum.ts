@@ -1,9 +1,10 @@
-import { readFile, writeFile } from 'node:fs/promises';
 import { fromEvent, identity, lastValueFrom, takeUntil } from 'rxjs';
 import { storeOf, storeOptions } from '../src/cli/checkpoint-store.ts';
 import { Meter, percentiles } from '../src/cli/meter.ts';
+import { readOptimizer } from '../src/cli/optimizer-file.ts';
 import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
 import type { Reporter } from '../src/cli/reporter.ts';
+import { save } from '../src/cli/save.ts';
 import { RxgradError } from '../src/errors.ts';
 import {
   type CheckpointOptions,
@@ -24,8 +25,6 @@ import {
   recover,
   type Transport,
 } from '../src/index.ts';
-import { readModel } from '../src/inference/onnx/model.ts';
-import { withInitializers } from '../src/inference/onnx/with-initializers.ts';
 
 const SHOWN_REJECTIONS = 10;
 
@@ -93,15 +92,7 @@ async function run(context: PipelineContext): Promise<void> {
     await session.params.whenRejectionsKept();
     report.close();
     summarise(report, meter, session.params.version);
-    if (options.saveState) {
-      await writeFile(String(options.saveState), session.params.stateDict());
-      report.line(`state of version ${session.params.version} saved to ${options.saveState}`);
-    }
-    if (options.save) {
-      const weights = Object.fromEntries([...session.params].map(({ name, data }) => [name, data]));
-      await writeFile(String(options.save), withInitializers(readModel(model), weights));
-      report.line(`version ${session.params.version} saved to ${options.save}`);
-    }
+    await save(session.params, options, report);
   } finally {
     meter.close();
     await session.dispose();
@@ -146,16 +137,12 @@ const momentumOptions = ['lr', 'stepSize', 'gamma', 'momentum', 'nesterov', 'cli
 
 async function readConfig(options: PipelineOptions): Promise<OptimizerConfig> {
   const other = momentumOptions.find((name) => options[name] !== undefined);
-  if (other) throw invalidOption('no other option on the optimizer with it', `${other} ${options[other]}`);
-  try {
-    return JSON.parse(await readFile(String(options.optimizer), 'utf8'));
-  } catch (error) {
-    throw invalidOption('a file of JSON', (error as Error).message);
+  if (other) {
+    const expected = 'no other option on the optimizer with it';
+    throw new RxgradError('invalidOption', { option: '--optimizer', expected, got: `${other} ${options[other]}` });
   }
+  return readOptimizer(String(options.optimizer));
 }
-
-const invalidOption = (expected: string, got: string) =>
-  new RxgradError('invalidOption', { option: '--optimizer', expected, got });
 
 function momentumConfig(options: PipelineOptions): OptimizerConfig {
   const given = options as Record<string, number | undefined>;

@@ -2,6 +2,7 @@ import { RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { readFacts } from './checkpoint-file.ts';
+import type { CheckpointStore } from './checkpoint-store.ts';
 import { newestWhole, type OpenedCheckpoint, openVersion } from './recover.ts';
 import { type ReplayOptions, replayFrom } from './replay.ts';
 
@@ -42,41 +43,41 @@ export async function blame(options: BlameOptions): Promise<Blamed> {
     const got = good === undefined ? 'none' : `${good} and ${bad}`;
     throw new RxgradError('invalidOption', { option: 'blame: good and bad', expected: 'two versions, the bad one later', got });
   }
-  const search = new Search(options, good, bad);
-  await search.begin();
+  const search = await Search.between(options, good, bad);
   await search.narrow(versions.filter((version) => version > good && version < bad));
   return search.finish();
+}
+
+/** A version whose metric is known, and what replays from it can start from. */
+interface Measured {
+  readonly version: number;
+  readonly value: number;
+  readonly from: OpenedCheckpoint;
 }
 
 /** What is known: a version that is good, and a later one that is bad. */
 class Search {
   readonly #options: BlameOptions;
-  #good: { version: number; value: number; from: OpenedCheckpoint };
-  #bad: { version: number; value: number };
-  #isBad: (value: number) => boolean = () => false;
+  readonly #isBad: (value: number) => boolean;
+  #good: Measured;
+  #bad: Measured;
 
-  constructor(options: BlameOptions, good: number, bad: number) {
-    this.#options = options;
-    this.#good = { version: good, value: Number.NaN, from: null as never };
-    this.#bad = { version: bad, value: Number.NaN };
+  /** Measures both ends. Fails where the first is bad, or the last is not. */
+  static async between(options: BlameOptions, good: number, bad: number): Promise<Search> {
+    const first = await measured(options, good, await checkpointBefore(options.store, good));
+    const last = await measured(options, bad, await checkpointBefore(options.store, bad));
+    const search = new Search(options, first, last);
+    if (!search.#isBad(first.value) && search.#isBad(last.value)) return search;
+    const expected = `a good value at version ${good}, and a bad one at version ${bad}`;
+    throw new RxgradError('invalidOption', { option: 'blame', expected, got: `${first.value} and ${last.value}` });
   }
 
-  async begin(): Promise<void> {
-    const first = await this.#rebuild(this.#good.version, await this.#checkpointBefore(this.#good.version));
-    const value = await this.#measure(first.params);
-    this.#good = { version: this.#good.version, value, from: first.from };
-    const last = await this.#rebuild(this.#bad.version, await this.#checkpointBefore(this.#bad.version));
-    this.#bad = { version: this.#bad.version, value: await this.#measure(last.params) };
-    const { value: before } = this.#good;
-    const { value: after } = this.#bad;
+  private constructor(options: BlameOptions, good: Measured, bad: Measured) {
+    this.#options = options;
+    this.#good = good;
+    this.#bad = bad;
     // What is no number is bad, and is near to nothing.
-    this.#isBad = this.#options.isBad ?? ((measured) => !(Math.abs(measured - before) <= Math.abs(measured - after)));
-    if (!this.#isBad(before) && this.#isBad(after)) return;
-    throw new RxgradError('invalidOption', {
-      option: 'blame',
-      expected: `a good value at version ${this.#good.version}, and a bad one at version ${this.#bad.version}`,
-      got: `${before} and ${after}`,
-    });
+    this.#isBad = options.isBad ?? ((value) => !(Math.abs(value - good.value) <= Math.abs(value - bad.value)));
   }
 
   /** Bisects over versions that have a checkpoint. */
@@ -99,29 +100,9 @@ class Search {
   }
 
   async #look(version: number, start: OpenedCheckpoint): Promise<void> {
-    const { params, from } = await this.#rebuild(version, start);
-    const value = await this.#measure(params);
-    if (this.#isBad(value)) this.#bad = { version, value };
-    else this.#good = { version, value, from };
-  }
-
-  async #checkpointBefore(version: number): Promise<OpenedCheckpoint> {
-    const found = await newestWhole(this.#options.store, version);
-    if (found) return found;
-    throw new RxgradError('invalidOption', { option: 'blame', expected: 'a checkpoint before that version', got: version });
-  }
-
-  /** Parameters at a version, and what later replays can start from. */
-  async #rebuild(version: number, start: OpenedCheckpoint): Promise<{ params: Parameters; from: OpenedCheckpoint }> {
-    const params = await replayFrom(start, { ...this.#options, to: { version } });
-    const file = params.stateDict();
-    return { params, from: { ...start, file, facts: readFacts(file, start.where) } };
-  }
-
-  async #measure(params: Parameters): Promise<number> {
-    const value = await this.#options.measure(params);
-    this.#options.onMeasured?.(params.version, value);
-    return value;
+    const found = await measured(this.#options, version, start);
+    if (this.#isBad(found.value)) this.#bad = found;
+    else this.#good = found;
   }
 
   /** The record that made a version, one above the good one. */
@@ -136,4 +117,19 @@ class Search {
     });
     return position;
   }
+}
+
+async function checkpointBefore(store: CheckpointStore, version: number): Promise<OpenedCheckpoint> {
+  const found = await newestWhole(store, version);
+  if (found) return found;
+  throw new RxgradError('invalidOption', { option: 'blame', expected: 'a checkpoint before that version', got: version });
+}
+
+/** Rebuilds parameters at a version and measures them. */
+async function measured(options: BlameOptions, version: number, start: OpenedCheckpoint): Promise<Measured> {
+  const params = await replayFrom(start, { ...options, to: { version } });
+  const value = await options.measure(params);
+  options.onMeasured?.(version, value);
+  const file = params.stateDict();
+  return { version, value, from: { ...start, file, facts: readFacts(file, start.where) } };
 }

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import type { Recipe, StageRecipe } from '../optimizers/recipe.ts';
-import { parseOptions } from '../options.ts';
+import { parsePartialFacts } from '../optimizers/scan-facts.ts';
 import { readTensorFileHeader, tensorFileHeader } from '../params/tensor-file.ts';
 
 /** What a checkpoint says of itself, its tensors aside. */
@@ -29,15 +28,6 @@ const unsealed = '0'.repeat(DIGITS);
 
 /** The metadata that a state dict gets, to be sealed as a checkpoint. */
 export const unsealedMetadata = { [CHECKSUM]: unsealed };
-
-const stateSchema = v.looseObject({
-  steps: v.optional(v.number(), 0),
-  epochs: v.optional(v.number(), 0),
-  positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
-  once: v.optional(v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() })),
-  recipe: v.optional(v.object({ optimizer: v.string(), options: v.record(v.string(), v.unknown()) })),
-  stages: v.optional(v.array(v.tuple([v.string(), v.unknown()])), []),
-});
 
 /** Writes the checksum into a file that was planned with {@link unsealedMetadata}. */
 export function seal(file: Uint8Array): void {
@@ -73,7 +63,8 @@ export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   const { metadata } = readTensorFileHeader(file, failing(where));
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));
-  const { steps, epochs, positions, once, recipe, stages } = parseOptions(stateSchema, stateOf(metadata, where), where);
+  const facts = parsePartialFacts(stateOf(metadata, where), where);
+  const { steps = 0, epochs = 0, positions = [], once, recipe, stages = [] } = facts;
   return { version, steps, epochs, positions, seen: once, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
 }
 

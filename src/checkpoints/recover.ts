@@ -55,17 +55,19 @@ export interface OpenedCheckpoint {
   readonly file: Uint8Array;
   readonly facts: CheckpointFacts;
   readonly where: string;
+  /** Milliseconds since 1970 (UTC). */
+  readonly savedAtMs: number;
 }
 
 /** The newest checkpoint that is whole, or null where there is none at all. Those that are not whole are told by warnings. */
 export async function newestWhole(store: CheckpointStore, upTo = Number.POSITIVE_INFINITY): Promise<OpenedCheckpoint | null> {
   const entries = (await store.list()).filter(({ version }) => version <= upTo);
   let last = '';
-  for (const { version } of entries) {
+  for (const { version, savedAtMs } of entries) {
     const where = placeOf(store, version);
     try {
       const file = await store.read(version);
-      return { file, facts: openCheckpoint(file, where), where };
+      return { file, facts: openCheckpoint(file, where), where, savedAtMs };
     } catch (error) {
       if (!isRxgradError(error) || (error.key !== 'invalidCheckpoint' && error.key !== 'invalidOption')) throw error;
       last ||= error.message;
@@ -78,13 +80,15 @@ export async function newestWhole(store: CheckpointStore, upTo = Number.POSITIVE
 
 /** Reads one version and checks it. */
 export async function openVersion(store: CheckpointStore, version: number): Promise<OpenedCheckpoint> {
-  const versions = (await store.list()).map((entry) => entry.version);
-  if (!versions.includes(version)) {
-    throw new RxgradError('unknownVersion', { store: store.name, expected: versions.join(', ') || 'none', got: version });
+  const entries = await store.list();
+  const entry = entries.find((one) => one.version === version);
+  if (!entry) {
+    const expected = entries.map((one) => one.version).join(', ') || 'none';
+    throw new RxgradError('unknownVersion', { store: store.name, expected, got: version });
   }
   const where = placeOf(store, version);
   const file = await store.read(version);
-  return { file, facts: openCheckpoint(file, where), where };
+  return { file, facts: openCheckpoint(file, where), where, savedAtMs: entry.savedAtMs };
 }
 
 /** The offsets at which the log goes on behind a checkpoint. Fails where it does not hold them any more. */

@@ -77,13 +77,12 @@ async function startingPoint(store: CheckpointStore, to: Moment): Promise<Opened
         oldest === undefined ? 'a checkpoint to begin from' : `a moment behind version ${oldest}, the oldest that is kept`;
       throw new RxgradError('invalidOption', { option: 'to', expected, got: momentInWords(to) });
     }
-    const { savedAtMs } = (await store.list()).find(({ version }) => version === found.facts.version) ?? { savedAtMs: 0 };
-    if (isBefore(found.facts, savedAtMs, to)) return found;
+    if (isBefore(found, to)) return found;
     upTo = found.facts.version - 1;
   }
 }
 
-function isBefore({ positions, version }: CheckpointFacts, savedAtMs: number, to: Moment): boolean {
+function isBefore({ facts: { positions, version }, savedAtMs }: OpenedCheckpoint, to: Moment): boolean {
   if ('version' in to) return version <= to.version;
   // What was saved by then contains nothing younger.
   if ('timeMs' in to) return savedAtMs <= to.timeMs;

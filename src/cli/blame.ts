@@ -1,6 +1,9 @@
 import { Command } from 'commander';
+import { lastValueFrom } from 'rxjs';
 import { type Blamed, blame } from '../checkpoints/blame.ts';
 import { RxgradError } from '../errors.ts';
+import { GradientBatch } from '../events.ts';
+import { fromTransport } from '../sources/from-transport.ts';
 import type { Transport } from '../sources/transport.ts';
 import { requiredStoreOf, storeOptions } from './checkpoint-store.ts';
 import { addConnectionOptions, openConnection } from './connection.ts';
@@ -76,28 +79,9 @@ async function inWords({ version, position, before, after }: Blamed, metric: str
   const change = `${metric} went from ${before} to ${after} with version ${version}`;
   if (!position) return change;
   const { topic, partition, offset } = position;
-  const { ce_source: worker, ce_id: sequence } = await headersAt(transport, topic, partition, offset);
+  const from = new Map([[partition, offset]]);
+  const until = { offsets: new Map([[partition, offset + 1]]) };
+  const event = await lastValueFrom(fromTransport(transport, { topic, from, until }), { defaultValue: null });
+  const { worker, sequence } = event instanceof GradientBatch ? event.facts : {};
   return `${change}, made by ${topic}/${partition}@${offset} (worker ${worker ?? 'unknown'}, sequence ${sequence ?? 'unknown'})`;
-}
-
-async function headersAt(
-  transport: Transport,
-  topic: string,
-  partition: number,
-  offset: number,
-): Promise<Record<string, string>> {
-  const record = Promise.withResolvers<Record<string, string>>();
-  const others = (await transport.endOffsets(topic)).map((end, i) => [i, end] as const);
-  const consumption = await transport.consume({
-    topic,
-    from: new Map([...others, [partition, offset]]),
-    deliver(_, from, records) {
-      const [first] = records;
-      if (from === partition && first) {
-        record.resolve(Object.fromEntries(Object.entries(first.headers).map(([name, value]) => [name, String(value)])));
-      }
-    },
-    onError: record.reject,
-  });
-  return record.promise.finally(() => consumption.stop());
 }

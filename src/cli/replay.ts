@@ -1,15 +1,14 @@
-import { readFile, writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { type Moment, momentInWords, replay, type ScanOver } from '../checkpoints/replay.ts';
 import { RxgradError } from '../errors.ts';
-import { readModel } from '../inference/onnx/model.ts';
-import { withInitializers } from '../inference/onnx/with-initializers.ts';
 import { optimizer } from '../optimizers/optimizer.ts';
 import { requiredStoreOf, storeOptions } from './checkpoint-store.ts';
 import { addConnectionOptions, openConnection } from './connection.ts';
+import { readOptimizer } from './optimizer-file.ts';
 import { addOptions } from './options.ts';
 import type { PipelineOptions } from './pipeline.ts';
 import { createReporter } from './reporter.ts';
+import { save } from './save.ts';
 
 /** Makes the command `replay`. */
 export function replayCommand(): Command {
@@ -42,15 +41,7 @@ async function run(command: Command): Promise<void> {
     const scan = await scanOf(options.optimizer);
     const params = await replay({ store, transport, topic: String(options.topic), to: options.to, scan });
     report.line(`${momentInWords(options.to)}: version ${params.version}`);
-    if (options.saveState !== undefined) {
-      await writeFile(String(options.saveState), params.stateDict());
-      report.line(`state saved to ${options.saveState}`);
-    }
-    if (options.save !== undefined) {
-      const weights = Object.fromEntries([...params].map(({ name, data }) => [name, data]));
-      await writeFile(String(options.save), withInitializers(readModel(String(options.model)), weights));
-      report.line(`model saved to ${options.save}`);
-    }
+    await save(params, options, report);
   } finally {
     report.close();
     await close();
@@ -60,12 +51,8 @@ async function run(command: Command): Promise<void> {
 /** The scan that a file describes; undefined without a file. */
 export async function scanOf(file: PipelineOptions[string]): Promise<ScanOver | undefined> {
   if (file === undefined) return undefined;
-  try {
-    const config = JSON.parse(await readFile(String(file), 'utf8'));
-    return (params) => optimizer(params, config);
-  } catch (error) {
-    throw new RxgradError('invalidOption', { option: '--optimizer', expected: 'a file of JSON', got: (error as Error).message });
-  }
+  const config = await readOptimizer(String(file));
+  return (params) => optimizer(params, config);
 }
 
 function parseMoment(text: string): Moment {

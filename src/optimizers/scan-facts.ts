@@ -3,8 +3,6 @@ import { finite, parseOptions } from '../options.ts';
 import type { Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
 
-const positionsSchema = v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []);
-
 const historySchema = v.object({
   versions: v.array(v.number()),
   /** Parameter, version, and the numbers of the rows that are kept of it. */
@@ -29,7 +27,7 @@ const scanFactsSchema = v.object({
   epochs: v.number(),
   once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
   /** The next offset by topic and partition. */
-  positions: positionsSchema,
+  positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
   schedules: v.array(v.record(v.string(), v.number())),
   /** For each parameter the number of its schedule, and −1 where it is frozen. */
   groups: v.array(v.number()),
@@ -58,9 +56,16 @@ export function parseScanFacts(kept: unknown): ScanFacts {
   return parseOptions(scanFactsSchema, kept, 'state dict');
 }
 
+const partialSchema = v.partial(scanFactsSchema);
+
+/** As {@link parseScanFacts}, of a state that no scan may have run on yet. */
+export function parsePartialFacts(kept: unknown, where: string): v.InferOutput<typeof partialSchema> {
+  return parseOptions(partialSchema, kept, where);
+}
+
 /** The positions of a state that no scan has run on yet, or null where one has. */
 export function positionsBefore(kept: Readonly<Record<string, unknown>>): Positions | null {
-  return 'rule' in kept ? null : parseOptions(v.object({ positions: positionsSchema }), kept, 'state dict').positions;
+  return 'rule' in kept ? null : (parsePartialFacts(kept, 'state dict').positions ?? []);
 }
 
 /** All in which a scan is made for something else than the one that kept some facts; where `exact`, its options too. */

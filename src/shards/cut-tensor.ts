@@ -1,5 +1,5 @@
 import { elementBytes, type TensorSpec } from '../payload.ts';
-import type { TensorBytes } from './part-writer.ts';
+import type { TensorBytes } from '../write-payload.ts';
 import type { Piece, Whole } from './plan.ts';
 
 /** A dense tensor's part: its bytes as they are. */

@@ -3,8 +3,8 @@ import { GradientBatch, placeOf } from '../events.ts';
 import { misfitOf } from '../optimizers/plan.ts';
 import { refuseNorm, type TensorSpec } from '../payload.ts';
 import { inWorkspace } from '../pending.ts';
+import { type TensorBytes, writePayload } from '../write-payload.ts';
 import { cutDense, cutRows, numbersOf } from './cut-tensor.ts';
-import { type TensorBytes, writeTensors } from './part-writer.ts';
 import { checkedPlan, type Piece, type ShardPlan, type Whole } from './plan.ts';
 
 /**
@@ -39,7 +39,7 @@ export function shardGradients(batch: GradientBatch, plan: ShardPlan): GradientB
     for (const piece of parameter.pieces) tensors[piece.shard]!.push(cut(piece));
   }
   const facts = { ...whole.facts, norm };
-  return tensors.map((own) => new GradientBatch({ ...writeTensors(own), facts, delivery: null }, whole.pending));
+  return tensors.map((own) => new GradientBatch({ ...writePayload(own), facts, delivery: null }, whole.pending));
 }
 
 /** The norm of the whole batch: what its producer says, or what a scan would find. */

@@ -1,45 +1,30 @@
-import { type ElementType, type TensorLayout, type TensorSpec, tensorLayout } from '../payload.ts';
+import type { ElementType, TensorLayout } from '../payload.ts';
 import type { Materialised } from '../pending.ts';
-
-/** A payload and how it is cut. */
-export interface EncodedTensors {
-  readonly layout: TensorLayout;
-  readonly payload: Uint8Array;
-}
+import { bytesOf, type TensorBytes, type WrittenPayload, writePayload } from '../write-payload.ts';
 
 /**
  * Writes float32 gradients as another type, rounded to the nearest, ties to even. I8 is symmetric, with one factor for a
  * tensor: q = round(g / s), s = max|g| / 127. Row numbers are I32.
  */
-export function encodeTensors(layout: TensorLayout, { elements, rows }: Materialised, dtype: ElementType): EncodedTensors {
-  const parts: Uint8Array[] = [];
-  let end = 0;
-  const add = (part: Uint8Array): number => {
-    parts.push(part);
-    const begin = end;
-    end += part.byteLength;
-    return begin;
-  };
-  // Row numbers and factors go first, so that all parts are aligned.
-  const prepared = layout.tensors.map((tensor, i) => {
+export function encodeTensors(layout: TensorLayout, { elements, rows }: Materialised, dtype: ElementType): WrittenPayload {
+  const tensors = layout.tensors.map((tensor, i): TensorBytes => {
     const numbers = rows[i]!;
     const { name, at, dims } = tensor;
     const width = tensor.rows && numbers ? tensor.length / Math.max(1, tensor.rows.count) : 0;
     const length = numbers ? numbers.length * width : tensor.length;
     const values = elements.subarray(at >> 2, (at >> 2) + length);
     const scale = dtype === 'I8' ? scaleOf(values) : 1;
-    const spec: Omit<TensorSpec, 'begin'> = {
+    return {
       name,
       dims: numbers && dims ? [numbers.length, ...dims.slice(1)] : dims,
       dtype,
       length,
-      ...(numbers ? { rows: { begin: add(bytesOf(numbers)), count: numbers.length, dtype: 'I32' } } : {}),
-      ...(dtype === 'I8' ? { scale: { begin: add(bytesOf(Float32Array.of(scale))), length: 1 } } : {}),
+      bytes: encodeElements(values, dtype, scale),
+      factors: dtype === 'I8' ? bytesOf(Float32Array.of(scale)) : null,
+      numbers,
     };
-    return { spec, values, scale };
   });
-  const tensors = prepared.map(({ spec, values, scale }) => ({ ...spec, begin: add(encodeElements(values, dtype, scale)) }));
-  return { layout: tensorLayout(tensors, end), payload: Buffer.concat(parts) };
+  return writePayload(tensors);
 }
 
 /** Writes numbers as a type; I8 in units of `scale`. */
@@ -92,8 +77,4 @@ function nearest(x: number): number {
   const rest = x - below;
   const rounded = rest < 0.5 || (rest === 0.5 && below % 2 === 0) ? below : below + 1;
   return Math.max(-127, Math.min(127, rounded));
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }

@@ -3,6 +3,7 @@ import type { Position } from '../events.ts';
 import { expectOption } from '../options.ts';
 import { Parameters } from '../params/parameters.ts';
 import { type Extent, patch } from '../params/patch.ts';
+import { namedRows } from '../part-name.ts';
 import { Chain } from './chain.ts';
 import { denseElements, type Shapes, sizeOf } from './publication.ts';
 import { rowNumbers, writePiece } from './weights-file.ts';
@@ -167,9 +168,9 @@ function newestInAll(chains: readonly Chain[]): number | null {
 function homesOf(shapes: Shapes, shards: number): Map<string, Home> {
   return new Map(
     [...shapes].map(([name, dims]) => {
-      const [, whole, from, to] = (shards > 1 && /^(.+)\[(\d+):(\d+)\]$/s.exec(name)) || [];
-      const isPart = whole !== undefined && Number(to) - Number(from) === dims[0];
-      return [name, isPart ? { name: whole, dims, from: Number(from) } : { name, dims, from: 0 }];
+      const rows = shards > 1 ? namedRows(name) : null;
+      const isPart = rows !== null && rows.to - rows.from === dims[0];
+      return [name, isPart ? { name: rows.parameter, dims, from: rows.from } : { name, dims, from: 0 }];
     }),
   );
 }

@@ -1,5 +1,6 @@
 import type { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
+import { tensorFileHeader } from '../params/tensor-file.ts';
 import type { TensorSpec } from '../payload.ts';
 import { encodeElements } from '../sources/encode-tensors.ts';
 import { excerpt } from '../sources/excerpt.ts';
@@ -64,13 +65,10 @@ export function copyPieces(
     ...(step ? { [STEP]: JSON.stringify(step) } : {}),
     ...(Object.keys(cuts).length > 0 ? { [CUTS]: JSON.stringify(cuts) } : {}),
   };
-  const json = Buffer.from(JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }));
-  // Spaces up to a multiple of 8, so that the data is aligned.
-  const dataAt = 8 + Math.ceil(json.byteLength / 8) * 8;
+  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) });
+  const dataAt = header.byteLength;
   const file = Buffer.allocUnsafeSlow(dataAt + end);
-  file.writeBigUInt64LE(BigInt(dataAt - 8), 0);
-  json.copy(file, 8);
-  file.fill(' ', 8 + json.byteLength, dataAt);
+  header.copy(file);
   let at = dataAt;
   for (const { rows } of pieces) {
     if (!rows) continue;

@@ -1,4 +1,4 @@
-import { elementBytes, type TensorLayout, type TensorSpec, tensorLayout } from '../payload.ts';
+import { elementBytes, type TensorLayout, type TensorSpec, tensorLayout } from './payload.ts';
 
 type Placed = 'begin' | 'scale' | 'rows';
 
@@ -11,8 +11,14 @@ export interface TensorBytes extends Omit<TensorSpec, Placed> {
   readonly numbers: Int32Array | null;
 }
 
+/** A payload and how it is cut. */
+export interface WrittenPayload {
+  readonly layout: TensorLayout;
+  readonly payload: Uint8Array;
+}
+
 /** Writes tensors as one payload. Row numbers and factors go first, then the widest elements, so that all parts are aligned. */
-export function writeTensors(tensors: readonly TensorBytes[]): { readonly layout: TensorLayout; readonly payload: Uint8Array } {
+export function writePayload(tensors: readonly TensorBytes[]): WrittenPayload {
   const parts: Uint8Array[] = [];
   let end = 0;
   const add = (part: Uint8Array): number => {
@@ -23,14 +29,15 @@ export function writeTensors(tensors: readonly TensorBytes[]): { readonly layout
   };
   const sorted = tensors.toSorted((a, b) => elementBytes[b.dtype] - elementBytes[a.dtype]);
   const prepared = sorted.map(({ bytes, factors, numbers, ...tensor }) => {
-    const scale = factors && { begin: add(factors), length: factors.byteLength / 4 };
     const rows = numbers && { begin: add(bytesOf(numbers)), count: numbers.length, dtype: 'I32' as const };
+    const scale = factors && { begin: add(factors), length: factors.byteLength / 4 };
     return { bytes, spec: { ...tensor, ...(scale ? { scale } : {}), ...(rows ? { rows } : {}) } };
   });
   const specs = prepared.map(({ bytes, spec }): TensorSpec => ({ ...spec, begin: add(bytes) }));
   return { layout: tensorLayout(specs, end), payload: Buffer.concat(parts) };
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: Int32Array): Uint8Array {
+/** The bytes of numbers: a view. */
+export function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
