@@ -1,16 +1,15 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Subject, type Subscriber } from 'rxjs';
-import { assertNoDifferences, type RejectionReason, RxgradError } from '../errors.ts';
+import { type RejectionReason, RxgradError } from '../errors.ts';
 import { GradientBatch, type Rejection, type TrainingEvent } from '../events.ts';
 import { channels } from '../observe/channels.ts';
-import { Once } from '../once.ts';
 import type { KeptScan } from '../params/scan-seat.ts';
 import type { KeptState } from '../params/state-dict.ts';
-import { Reached } from '../reached.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
 import { Rejections } from './rejections.ts';
-import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import type { ScanShape } from './scan-facts.ts';
+import { ScanMemory } from './scan-memory.ts';
 import type { ParsedScanOptions } from './scan-options.ts';
 import type { Stepper } from './stepper.ts';
 import type { WeightsUpdate } from './weights-update.ts';
@@ -23,12 +22,10 @@ export class RunningScan implements KeptScan {
   readonly failed$ = new Subject<void>();
   readonly #stepper: Stepper;
   readonly #execution: InPlace | OnPool;
-  readonly #rates: Rates;
-  readonly #shape: ScanShape;
+  readonly #rule: string;
   readonly #options: ParsedScanOptions;
   readonly #out: Subscriber<WeightsUpdate>;
-  readonly #once = new Once();
-  readonly #reached = new Reached();
+  readonly #memory: ScanMemory;
   readonly #rejections: Rejections;
   #queue: TrainingEvent[] = [];
   #waiting = false;
@@ -50,8 +47,8 @@ export class RunningScan implements KeptScan {
   ) {
     this.#stepper = stepper;
     this.#execution = execution;
-    this.#rates = rates;
-    this.#shape = shape;
+    this.#memory = new ScanMemory(stepper, rates, shape);
+    this.#rule = shape.rule;
     this.#options = options;
     this.#out = out;
     const { rejections = {}, maxRejectionsInARow } = options;
@@ -103,37 +100,12 @@ export class RunningScan implements KeptScan {
   }
 
   state(): KeptState {
-    const facts: ScanFacts = {
-      rule: this.#shape.rule,
-      ...this.#stepper.facts,
-      once: this.#once.state(),
-      positions: this.#reached.state(),
-      groups: [...this.#shape.groups],
-      recipe: this.#shape.recipe,
-      ...this.#rates.state(),
-    };
-    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true, exact: false };
+    return this.#memory.state();
   }
 
   /** Goes on from where another scan was. */
   restore(kept: KeptState): void {
-    if (!kept.facts) {
-      this.#stepper.restore(kept, null);
-      return;
-    }
-    const before = positionsBefore(kept.facts);
-    if (before) {
-      this.#reached.restore(before);
-      return;
-    }
-    const facts = parseScanFacts(kept.facts);
-    const differences = differencesOf(facts, this.#shape, kept.exact);
-    if (kept.strict) assertNoDifferences(differences);
-    const { rule, names } = this.#shape;
-    this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
-    this.#once.restore(facts.once);
-    this.#reached.restore(facts.positions);
-    if (facts.schedules.length === this.#rates.size) this.#rates.restore(facts);
+    this.#memory.restore(kept);
   }
 
   dispose(): void {
@@ -148,14 +120,14 @@ export class RunningScan implements KeptScan {
     } else if (event.kind === 'epoch') {
       this.#tick(event);
     } else {
-      this.#rates.report(event.name, event.value);
+      this.#memory.rates.report(event.name, event.value);
       this.#done(event);
     }
   }
 
   #step(batch: GradientBatch): void {
     const execution = this.#execution;
-    const duplicate = this.#once.refuse(batch);
+    const duplicate = this.#memory.once.refuse(batch);
     if (duplicate) {
       this.#refuse(batch, duplicate);
     } else if (execution instanceof OnPool) {
@@ -164,7 +136,7 @@ export class RunningScan implements KeptScan {
       const refusal = execution.finish(this.#stepper.admit(batch));
       if (refusal) this.#refuse(batch, refusal);
       else if (this.#stepper.blocked) this.#later(batch, () => this.#applyWhenFree());
-      else this.#applied(batch, execution.finish(this.#stepper.apply(this.#rates.lrs, this.#rates.epochs)));
+      else this.#applied(batch, execution.finish(this.#stepper.apply(this.#memory.rates.lrs, this.#memory.rates.epochs)));
     }
   }
 
@@ -172,7 +144,7 @@ export class RunningScan implements KeptScan {
   async #applyWhenFree(): Promise<WeightsUpdate | null> {
     if (!this.#out.closed && this.#stepper.blocked) await this.#stepper.whenFree();
     if (this.#out.closed) return null;
-    const step = this.#stepper.apply(this.#rates.lrs, this.#rates.epochs);
+    const step = this.#stepper.apply(this.#memory.rates.lrs, this.#memory.rates.epochs);
     return this.#execution instanceof OnPool ? this.#onPool(this.#execution, step) : this.#execution.finish(step);
   }
 
@@ -187,14 +159,14 @@ export class RunningScan implements KeptScan {
   }
 
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
-    this.#once.applied(batch.facts);
-    this.#reached.note(batch.delivery);
+    this.#memory.once.applied(batch.facts);
+    this.#memory.reached.note(batch.delivery);
     this.#rejections.applied();
-    if (this.#options.tickOn === 'step') this.#rates.tick();
-    if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#shape.rule });
+    if (this.#options.tickOn === 'step') this.#memory.rates.tick();
+    if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#rule });
     const { outlier, position } = update.facts;
     if (outlier && channels.outlier.hasSubscribers)
-      channels.outlier.publish({ ...outlier, kind: 'outlier', at: this.#shape.rule, position });
+      channels.outlier.publish({ ...outlier, kind: 'outlier', at: this.#rule, position });
     this.#out.next(update);
     this.#rejections.acknowledge(batch);
   }
@@ -244,22 +216,22 @@ export class RunningScan implements KeptScan {
   }
 
   #tick(event: TrainingEvent & { kind: 'epoch' }): void {
-    const refusal = this.#once.refuseEpoch(event);
+    const refusal = this.#memory.once.refuseEpoch(event);
     if (refusal) {
       this.#refuse(event, refusal);
       return;
     }
-    if (this.#options.tickOn === 'epoch') this.#rates.tick();
-    this.#rates.endEpoch();
-    const lr = this.#rates.lrs[0]!;
+    if (this.#options.tickOn === 'epoch') this.#memory.rates.tick();
+    this.#memory.rates.endEpoch();
+    const lr = this.#memory.rates.lrs[0]!;
     if (channels.epoch.hasSubscribers)
-      channels.epoch.publish({ kind: 'epoch', at: this.#shape.rule, epoch: this.#rates.epochs, lr });
+      channels.epoch.publish({ kind: 'epoch', at: this.#rule, epoch: this.#memory.rates.epochs, lr });
     this.#done(event);
   }
 
   /** Ends what there was to do with an event that makes no version. */
   #done(event: TrainingEvent): void {
-    this.#reached.note(event.delivery);
+    this.#memory.reached.note(event.delivery);
     this.#rejections.acknowledge(event);
   }
 

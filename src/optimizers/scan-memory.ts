@@ -1,0 +1,56 @@
+import { assertNoDifferences } from '../errors.ts';
+import { Once } from '../once.ts';
+import type { KeptState } from '../params/state-dict.ts';
+import { Reached } from '../reached.ts';
+import type { Rates } from './rates.ts';
+import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import type { Stepper } from './stepper.ts';
+
+/** All that a scan has to remember to go on another time: what was counted, how far, at which rates, and its stepper's state. */
+export class ScanMemory {
+  readonly once = new Once();
+  readonly reached = new Reached();
+  readonly rates: Rates;
+  readonly #stepper: Stepper;
+  readonly #shape: ScanShape;
+
+  constructor(stepper: Stepper, rates: Rates, shape: ScanShape) {
+    this.#stepper = stepper;
+    this.rates = rates;
+    this.#shape = shape;
+  }
+
+  state(): KeptState {
+    const facts: ScanFacts = {
+      rule: this.#shape.rule,
+      ...this.#stepper.facts,
+      once: this.once.state(),
+      positions: this.reached.state(),
+      groups: [...this.#shape.groups],
+      recipe: this.#shape.recipe,
+      ...this.rates.state(),
+    };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true, exact: false };
+  }
+
+  /** Goes on from where another scan was. */
+  restore(kept: KeptState): void {
+    if (!kept.facts) {
+      this.#stepper.restore(kept, null);
+      return;
+    }
+    const before = positionsBefore(kept.facts);
+    if (before) {
+      this.reached.restore(before);
+      return;
+    }
+    const facts = parseScanFacts(kept.facts);
+    const differences = differencesOf(facts, this.#shape, kept.exact);
+    if (kept.strict) assertNoDifferences(differences);
+    const { rule, names } = this.#shape;
+    this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
+    this.once.restore(facts.once);
+    this.reached.restore(facts.positions);
+    if (facts.schedules.length === this.rates.size) this.rates.restore(facts);
+  }
+}
