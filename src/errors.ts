@@ -76,6 +76,16 @@ const table = {
   unsupportedModel: ['stop', 422, '{model}: {problem}. {advice}'],
   invalidFeed: ['stop', 400, '{model}: expected input "{input}" {expected}, got {got}'],
   predictionFailed: ['stop', 500, '{model}: onnxruntime could not run it: {problem}'],
+  overloaded: [
+    'retry',
+    429,
+    '{model}: expected at most {limit} predictions to wait, and as many do. Try again later, or raise maxQueue',
+  ],
+  deadlineExceeded: ['stop', 504, '{model}: expected a prediction within {deadlineMs} ms, but it was not there yet'],
+  predictionAborted: ['stop', 499, '{model}: the prediction was given up by who asked for it'],
+  staleWeights: ['retry', 503, '{model}: expected weights {expected}, got those of version {version}, {got}'],
+  notReady: ['retry', 503, '{model}: expected it to be warmed up, but it is not yet'],
+  unknownModel: ['stop', 404, 'Expected a model that is served ({expected}), got "{got}"'],
   sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],
