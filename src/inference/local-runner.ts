@@ -1,4 +1,5 @@
 import type { InferenceSession } from 'onnxruntime-node';
+import type { Slot } from '../params/left-right.ts';
 import type { WeightsReader } from '../params/weights-reader.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
 import { WeightFeeds } from './weight-feeds.ts';
@@ -17,7 +18,7 @@ export class LocalRunner implements Runner {
     this.#weights = new WeightFeeds(reader, session.inputNames);
   }
 
-  async run(feeds: Feeds, slot: number | null): Promise<RunResult> {
+  async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
     const run = this.#weights.begin(feeds, slot);
     try {
       const running = this.#session.run(run.feeds);

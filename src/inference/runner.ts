@@ -1,18 +1,15 @@
 import type { Tensor } from 'onnxruntime-node';
+import type { Slot, SlotFacts } from '../params/left-right.ts';
 
 /** Tensors by input name. */
 export type Feeds = Readonly<Record<string, Tensor>>;
 /** Tensors by output name. */
 export type Outputs = Readonly<Record<string, Tensor>>;
 
-/** What is known of the weights that a run used. */
-export interface WeightsFacts {
-  readonly version: number;
-}
-
 export interface RunResult {
   readonly outputs: Outputs;
-  readonly weights: WeightsFacts;
+  /** Of the weights that it used. See {@link Parameters.factsOf}. */
+  readonly weights: SlotFacts;
   /** What the run alone took, without the wait for it. */
   readonly durationMs: number;
 }
@@ -25,7 +22,7 @@ export interface Runner {
    * Runs the model once. `slot` is where the weights lie, held by the caller meanwhile; null stands for the live ones when
    * the run begins. Fails with what onnxruntime says, or with an error of rxgrad where it could not run at all.
    */
-  run(feeds: Feeds, slot: number | null): Promise<RunResult>;
+  run(feeds: Feeds, slot: Slot | null): Promise<RunResult>;
   /** Lets what is under way end, and gives back what it holds. */
   close(): Promise<void>;
 }

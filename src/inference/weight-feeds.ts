@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-node';
-import type { Side } from '../params/left-right.ts';
+import type { Slot, SlotFacts } from '../params/left-right.ts';
 import type { Weights, WeightsReader } from '../params/weights-reader.ts';
-import type { Feeds, WeightsFacts } from './runner.ts';
+import type { Feeds } from './runner.ts';
 
 /**
  * Puts the live weights beside a prediction's own inputs, and keeps them marked while they are read.
@@ -33,7 +33,7 @@ export class WeightFeeds {
   }
 
   /** Begins a run over the live weights, or over those of a slot that the caller holds. To be ended by the caller. */
-  begin(feeds: Feeds, slot: number | null): WeightRun {
+  begin(feeds: Feeds, slot: Slot | null): WeightRun {
     const run = this.#idle.pop() ?? new WeightRun(this.#reader, this.#names, this.#tensorsOf, Object.create(this.#lookAtFirst));
     run.begin(feeds, slot, this.#choosesLate);
     if (!this.#watched) run.watch();
@@ -50,8 +50,8 @@ export class WeightFeeds {
     if (run.looked.length === 0) this.#idle.push(run);
   }
 
-  readonly #tensorsOf = (slot: number): Feeds => {
-    const weights = this.#reader.sides[slot as Side];
+  readonly #tensorsOf = (slot: Slot): Feeds => {
+    const weights = this.#reader.weights(slot);
     const known = this.#slots[slot];
     if (known?.weights === weights) return known.tensors;
     const entries = this.#reader.places.map(({ name, dims }) => [name, new Tensor('float32', weights[name]!, dims)] as const);
@@ -80,15 +80,15 @@ export class WeightRun {
   readonly #names: readonly string[];
   readonly #inputs: readonly string[];
   readonly #weights: readonly string[];
-  readonly #tensorsOf: (slot: number) => Feeds;
+  readonly #tensorsOf: (slot: Slot) => Feeds;
   readonly #frame: Frame;
   #first: Tensor | undefined;
   #shown: Feeds | null = null;
-  #slot: number | null = null;
+  #slot: Slot | null = null;
   #marked = false;
   #called = false;
 
-  constructor(reader: WeightsReader, names: readonly string[], tensorsOf: (slot: number) => Feeds, frame: Frame) {
+  constructor(reader: WeightsReader, names: readonly string[], tensorsOf: (slot: Slot) => Feeds, frame: Frame) {
     const weights = new Set(reader.places.map(({ name }) => name));
     const [, ...later] = names;
     this.#reader = reader;
@@ -104,11 +104,11 @@ export class WeightRun {
   }
 
   /** What is known of the weights that the computation uses. */
-  get facts(): WeightsFacts {
-    return { version: this.#slot === null ? this.#reader.liveVersion : this.#reader.version(this.#slot as Side) };
+  get facts(): SlotFacts {
+    return this.#reader.facts(this.#slot ?? this.#reader.live);
   }
 
-  begin(feeds: Feeds, slot: number | null, choosesLate: boolean): void {
+  begin(feeds: Feeds, slot: Slot | null, choosesLate: boolean): void {
     this.startedAt = performance.now();
     this.#first = feeds[this.#names[0]!];
     for (const name of this.#inputs) this.#frame[name] = feeds[name];
@@ -146,7 +146,7 @@ export class WeightRun {
   }
 
   end(): void {
-    if (this.#marked) this.#reader.release(this.#slot as Side);
+    if (this.#marked) this.#reader.release(this.#slot!);
     this.#marked = false;
     // What a caller fed is not to be kept alive here.
     this.#first = undefined;
@@ -159,7 +159,7 @@ export class WeightRun {
     this.#show(this.#slot);
   }
 
-  #show(slot: number): void {
+  #show(slot: Slot): void {
     const tensors = this.#tensorsOf(slot);
     if (tensors === this.#shown) return;
     this.#shown = tensors;

@@ -1,5 +1,5 @@
 import type { Difference, Written } from './differences.ts';
-import type { Side } from './left-right.ts';
+import type { Origin, Side } from './left-right.ts';
 import type { Parameters } from './parameters.ts';
 
 /**
@@ -54,11 +54,11 @@ export class WeightsWriter {
   }
 
   /** Makes what was written the newest version. `note` tells what that was. */
-  commit(version: number, note: (written: Written) => void): void {
+  commit(version: number, origin: Origin, note: (written: Written) => void): void {
     const { leftRight, differences, followers } = this.params;
     if (!this.inPlace) differences.clear();
     note(differences);
     for (const changes of followers) note(changes);
-    leftRight.commit(this.#side, version);
+    leftRight.commit(this.#side, version, origin);
   }
 }
