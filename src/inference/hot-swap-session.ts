@@ -1,14 +1,15 @@
-import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import type { InferenceSession } from 'onnxruntime-node';
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { ParameterSpec } from '../params/layout.ts';
 import { Parameters } from '../params/parameters.ts';
-import type { WeightsReader } from '../params/weights-reader.ts';
 import { assertFeeds } from './feeds.ts';
+import { LocalRunner } from './local-runner.ts';
 import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { trainableInitializers } from './onnx/trainable-initializers.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
-import { type Feeds, WeightFeeds } from './weight-feeds.ts';
+import { openSession } from './open-session.ts';
+import type { Feeds, Outputs, Runner } from './runner.ts';
 
 export interface HotSwapSessionOptions {
   /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
@@ -19,7 +20,7 @@ export interface HotSwapSessionOptions {
 
 /** What a model made of its inputs, and the number of the weights that it did so with. */
 export interface Prediction {
-  readonly outputs: Readonly<Record<string, Tensor>>;
+  readonly outputs: Outputs;
   readonly version: number;
 }
 
@@ -38,9 +39,7 @@ export class HotSwapSession {
   /** The inputs that `predict` takes. */
   readonly inputs: readonly ModelInput[];
   readonly outputNames: readonly string[];
-  readonly #session: InferenceSession;
-  readonly #reader: WeightsReader;
-  readonly #weights: WeightFeeds;
+  readonly #runner: Runner;
   #open = true;
 
   /**
@@ -56,7 +55,7 @@ export class HotSwapSession {
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
     const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
-    const session = await openSession(model, bytes, options.session);
+    const session = await openSession({ ...model, bytes }, options.session);
     return new HotSwapSession(model, session, params ?? Parameters.create(specs));
   }
 
@@ -65,37 +64,27 @@ export class HotSwapSession {
     this.params = params;
     this.inputs = modelInputs(model);
     this.outputNames = session.outputNames;
-    this.#session = session;
-    this.#reader = params.reader();
-    this.#weights = new WeightFeeds(this.#reader);
+    this.#runner = new LocalRunner(session, params.reader());
   }
 
   /** The number of the weights that predictions use now. */
   get version(): number {
-    return this.#reader.liveVersion;
+    return this.params.liveVersion;
   }
 
   /** Runs the model. Feeds are onnxruntime tensors by input name. */
   async predict(feeds: Feeds): Promise<Prediction> {
     if (!this.#open) throw new RxgradError('sessionClosed', { model: this.model });
     assertFeeds(this.model, this.inputs, feeds);
-    const run = this.#weights.begin(feeds);
     try {
-      const outputs = this.#session.run(run.feeds);
-      run.called();
-      const results = await outputs;
-      const { version } = run.facts;
-      const prediction = { outputs: results, version };
-      this.#weights.observe(run);
+      const { outputs, weights, durationMs } = await this.#runner.run(feeds, null);
+      const { version } = weights;
       if (channels.prediction.hasSubscribers) {
-        const durationMs = performance.now() - run.startedAt;
         channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
       }
-      return prediction;
+      return { outputs, version };
     } catch (cause) {
       throw new RxgradError('predictionFailed', { model: this.model, problem: (cause as Error).message }, { cause });
-    } finally {
-      run.end();
     }
   }
 
@@ -108,8 +97,7 @@ export class HotSwapSession {
   async dispose(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    this.#reader.close();
-    await this.#session.release();
+    await this.#runner.close();
   }
 }
 
@@ -135,21 +123,4 @@ function assertSameParameters(params: Parameters, specs: Readonly<Record<string,
     ...params.names.filter((name) => !(name in specs)).map((name) => `"${name}" is not in the model`),
   ];
   assertNoDifferences(differences);
-}
-
-async function openSession(
-  { name, folder }: Model,
-  bytes: Uint8Array,
-  options: InferenceSession.SessionOptions = {},
-): Promise<InferenceSession> {
-  const external = folder === undefined ? {} : { extra: { session: { model_external_initializers_file_folder_path: folder } } };
-  try {
-    return await InferenceSession.create(bytes, { intraOpNumThreads: 1, interOpNumThreads: 1, ...external, ...options });
-  } catch (cause) {
-    throw new RxgradError(
-      'invalidModel',
-      { model: name, got: `one that onnxruntime refuses: ${(cause as Error).message}` },
-      { cause },
-    );
-  }
 }
