@@ -10,12 +10,17 @@ import { trainableInitializers } from './onnx/trainable-initializers.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openSession } from './open-session.ts';
 import type { Feeds, Outputs, Runner } from './runner.ts';
+import { type KeepVersionsOptions, type VersionEntry, type VersionSource, Versions } from './versions.ts';
 
 export interface HotSwapSessionOptions {
   /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
   readonly trainable?: readonly string[];
   /** Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. */
   readonly session?: InferenceSession.SessionOptions;
+  /** Keeps some of the versions that go live, to go back to. Default: none by itself, see {@link HotSwapSession.keep}. */
+  readonly keep?: KeepVersionsOptions;
+  /** Where versions can be gone back to that are not in memory. */
+  readonly checkpoints?: VersionSource;
 }
 
 /** What a model made of its inputs, and the number of the weights that it did so with. */
@@ -40,6 +45,7 @@ export class HotSwapSession {
   readonly inputs: readonly ModelInput[];
   readonly outputNames: readonly string[];
   readonly #runner: Runner;
+  readonly #versions: Versions;
   #open = true;
 
   /**
@@ -56,15 +62,18 @@ export class HotSwapSession {
     if (params) assertSameParameters(params, specs);
     const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
     const session = await openSession({ ...model, bytes }, options.session);
-    return new HotSwapSession(model, session, params ?? Parameters.create(specs));
+    const own = params ?? Parameters.create(specs);
+    if (!own.finite) throw new RxgradError('weightsNotFinite', { version: own.version });
+    return new HotSwapSession(model, session, own, options);
   }
 
-  private constructor(model: Model, session: InferenceSession, params: Parameters) {
+  private constructor(model: Model, session: InferenceSession, params: Parameters, options: HotSwapSessionOptions) {
     this.model = model.name;
     this.params = params;
     this.inputs = modelInputs(model);
     this.outputNames = session.outputNames;
     this.#runner = new LocalRunner(session, params.reader());
+    this.#versions = new Versions(params, options.keep, options.checkpoints ?? null);
   }
 
   /** The number of the weights that predictions use now. */
@@ -90,7 +99,40 @@ export class HotSwapSession {
 
   /** Makes the newest weights of {@link params} the ones that predictions use. */
   swap(): void {
-    this.params.swap();
+    if (this.params.swap()) this.#versions.note();
+  }
+
+  /** The versions that there are, newest first: the live one, those in memory, those in the checkpoints. */
+  versions(): Promise<VersionEntry[]> {
+    return this.#versions.list();
+  }
+
+  /** Keeps the live version in memory, under these names if there are any. */
+  keep(labels: readonly string[] = []): Promise<VersionEntry> {
+    return this.#versions.keep(labels);
+  }
+
+  /**
+   * Makes an earlier version live, by its number or a label, and keeps it so until {@link unpin}; training goes on. Without
+   * one: the newest in memory that is older than the live one.
+   */
+  rollback(version?: number | string): Promise<VersionEntry> {
+    return this.#versions.rollback(version);
+  }
+
+  /** Keeps the live version live, or makes another one so, until {@link unpin}. */
+  pin(version?: number | string): Promise<VersionEntry> {
+    return this.#versions.pin(version);
+  }
+
+  /** Lets the newest weights go live again, or what a gate has chosen. */
+  unpin(): VersionEntry {
+    return this.#versions.unpin();
+  }
+
+  /** Gives a version a name, such as `stable`; whichever had it loses it. It stays in memory as long as it has one. */
+  label(version: number | string, name: string): Promise<VersionEntry> {
+    return this.#versions.label(version, name);
   }
 
   /** Releases onnxruntime's session. The parameters stay. */
