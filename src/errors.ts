@@ -86,6 +86,8 @@ const table = {
   staleWeights: ['retry', 503, '{model}: expected weights {expected}, got those of version {version}, {got}'],
   notReady: ['retry', 503, '{model}: expected it to be warmed up, but it is not yet'],
   unknownModel: ['stop', 404, 'Expected a model that is served ({expected}), got "{got}"'],
+  invalidRequest: ['stop', 400, '{where}: expected {expected}, got {got}'],
+  requestTooLarge: ['stop', 413, '{where}: expected at most {expected}, got {got}'],
   sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],
