@@ -61,6 +61,7 @@ export interface Step {
 /** The kernels and nothing else: gradients are in the arena, their norm is known. In place for 0 threads, else on a pool. */
 export function stepAlone(params: Parameters, { rule, config }: Setup, threads: number): Step {
   const { arena, leftRight, weights } = params;
+  const origin = params.origins.of(null);
   const calls = callsFor(params, rule, config);
   let count = 0;
   const begin = (execution: Execution, { kernel, scalars }: Pass): void => {
@@ -72,8 +73,8 @@ export function stepAlone(params: Parameters, { rule, config }: Setup, threads: 
     }
   };
   const end = (): void => {
-    leftRight.commit(leftRight.target, count);
-    leftRight.swap();
+    leftRight.commit(leftRight.target, count, origin);
+    params.swap();
   };
   const stepWith = function* (execution: Execution): Generator<void, void> {
     count += 1;

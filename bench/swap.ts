@@ -31,11 +31,12 @@ async function measure(width: number): Promise<Table> {
   const model = readModel(onnx);
   const session = await HotSwapSession.load(onnx);
   const { params } = session;
+  const origin = params.origins.of(null);
   const others = Object.fromEntries([...params].map(({ name, data }) => [name, data.slice()]));
   const laps = await race(
     {
       'flip (weights stepped in place)': timed(() => {
-        params.leftRight.commit(params.leftRight.target, params.version + 1);
+        params.leftRight.commit(params.leftRight.target, params.version + 1, origin);
         session.swap();
       }),
       'copy and flip (weights of other parameters)': timed(() => params.load(others)),

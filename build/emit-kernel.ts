@@ -32,7 +32,7 @@ export function emitKernel(kernel: ElementKernel): string {
 
 /** The file that kernels are emitted into begins with this. */
 export const preamble = [
-  "import { end, high, loadF32, loadLanes, loadU32, low, storeF64, storeLanes, wholeVectorsEnd } from './lanes';",
+  "import { end, high, loadF32, loadLanes, loadU32, low, storeF64, storeLanes, storeU32, wholeVectorsEnd } from './lanes';",
   '',
 ].join('\n');
 
@@ -67,6 +67,7 @@ function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, variant
     'length: i32',
     ...splatsOf(kernel, used).map((s) => `${s}: v128`),
     ...(kernel.sums.length > 0 ? ['sums: usize'] : []),
+    ...(isStep(kernel) ? ['call: usize'] : []),
   ];
   const sums = kernel.sums.map((_, i) => `  let sum${i} = f64x2.splat(0);`);
   const advance = (by: number): string => pointers.map((p) => `${p}_ += ${by};`).join(' ');
@@ -77,12 +78,15 @@ function rangeFunction(kernel: ElementKernel, used: ReadonlySet<string>, variant
   return [
     `function ${rangeName(kernel, variant)}(${parameters.join(', ')}): void {`,
     ...sums,
+    // x − x is 0 where x is finite, else NaN.
+    ...(isStep(kernel) ? ['  let bad = i32x4.splat(0);'] : []),
     `  const vectors = wholeVectorsEnd(${first}_, length);`,
     `  const last = end(${first}_, length);`,
     ...(variant.limited ? ['  const lowest = f32x4.neg(limit);'] : []),
     loop('vectors', false),
     loop('last', true),
     ...kernel.sums.map((_, i) => `  storeF64(sums + ${8 * i}, f64x2.extract_lane(sum${i}, 0) + f64x2.extract_lane(sum${i}, 1));`),
+    ...(isStep(kernel) ? [`  if (v128.any_true(bad)) storeU32(call + ${4 * callWords.bad}, 1);`] : []),
     '}',
     '',
   ].join('\n');
@@ -116,6 +120,11 @@ function body(kernel: ElementKernel, used: ReadonlySet<string>, { limited, decay
     const promoted = single ? `low(v128.and(${x}, i32x4(-1, 0, 0, 0)))` : `f64x2.add(low(${x}), high(${x}))`;
     lines.push(`sum${i} = f64x2.add(sum${i}, ${promoted});`);
   });
+  const weights = stores.find(([name]) => name === 'out')?.[1];
+  if (weights) {
+    const difference = `f32x4.sub(${weights}, ${weights})`;
+    lines.push(`bad = v128.or(bad, ${single ? `v128.and(${difference}, i32x4(-1, 0, 0, 0))` : difference});`);
+  }
   lines.push(...stores.map(([name, value]) => `storeLanes(${name}_, ${value}, ${single});`));
   return lines.map((line) => `    ${line}`).join('\n');
 }
@@ -137,6 +146,11 @@ function instruction({ op }: Lanes, operands: readonly string[]): string {
     default:
       return `f32x4.${op}(${operands.join(', ')})`;
   }
+}
+
+/** Whether it writes weights. */
+function isStep({ stores }: ElementKernel): boolean {
+  return 'w' in stores;
 }
 
 function rangeName({ name }: ElementKernel, { limited, decayed }: Variant): string {
@@ -178,9 +192,13 @@ function entry(kernel: ElementKernel, used: ReadonlySet<string>, variants: reado
   const splats = splatsOf(kernel, used);
   const summed = kernel.sums.length > 0;
   const args = (length: string): string =>
-    [...pointers, length, ...splats, ...(summed ? [`sums + (${8 * kernel.sums.length} * (begin / ${SUM_BLOCK}))`] : [])].join(
-      ', ',
-    );
+    [
+      ...pointers,
+      length,
+      ...splats,
+      ...(summed ? [`sums + (${8 * kernel.sums.length} * (begin / ${SUM_BLOCK}))`] : []),
+      ...(isStep(kernel) ? ['call'] : []),
+    ].join(', ');
   return [
     `export function ${kernel.name}(call: usize, begin: i32, end: i32): void {`,
     ...unpacked(kernel, used),
@@ -211,7 +229,7 @@ const GROUP_ROWS = 32;
  */
 function rowsEntry(kernel: ElementKernel, used: ReadonlySet<string>, variants: readonly Variant[]): string {
   const pointers = pointersOf(kernel, used).map((name) => (name === 'g' ? 'g + (<usize>row) * stride' : `${name} + at`));
-  const args = [...pointers, 'width', ...splatsOf(kernel, used)].join(', ');
+  const args = [...pointers, 'width', ...splatsOf(kernel, used), ...(isStep(kernel) ? ['call'] : [])].join(', ');
   const offset = '(<usize>loadU32(rows + ((<usize>row) << 2))) * stride';
   return [
     `export function ${kernel.name}Rows(call: usize, begin: i32, end: i32): void {`,

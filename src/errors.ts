@@ -70,6 +70,7 @@ const table = {
     416,
     '{where}: expected the log to hold offset {expected}, where version {version} goes on, but it has {first} to {last}. Take a checkpoint that it reaches back to, or begin anew: nothing may be left out silently',
   ],
+  weightsNotFinite: ['stop', 409, 'Expected finite weights, got NaN or Infinity in version {version}: it does not go live'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 
   invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],

@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { mlpGradients } from '../../src/autodiff/mlp-gradients.ts';
 import { mlpPlan } from '../../src/autodiff/mlp-plan.ts';
 import { openTransport, type TransportSettings } from '../../src/cli/transport-settings.ts';
-import { encodeEvent, epochBoundary, gradientBatch, type SharedWeights, WeightsReader } from '../../src/index.ts';
+import { encodeEvent, epochBoundary, gradientBatch, type SharedWeights, type Weights, WeightsReader } from '../../src/index.ts';
 import { readModel } from '../../src/inference/onnx/model.ts';
 import { decodeExample } from './examples.ts';
 
@@ -24,7 +24,7 @@ const worker = 'gradient-worker-1';
 const transport = await openTransport(settings);
 const reader = WeightsReader.attach(weights);
 const dims = new Map(reader.places.map((place) => [place.name, place.dims]));
-let current = reader.sides[0];
+let current: Weights = {};
 const perceptron = mlpGradients(mlpPlan(readModel(model)), {
   loss: 'bceWithLogits',
   params: { get: (name) => ({ data: current[name]! }) },

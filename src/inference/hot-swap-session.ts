@@ -83,11 +83,13 @@ export class HotSwapSession {
     try {
       const outputs = this.#session.run(run.feeds);
       run.called();
-      const prediction = { outputs: await outputs, version: run.version };
+      const results = await outputs;
+      const { version } = run.facts;
+      const prediction = { outputs: results, version };
       this.#weights.observe(run);
       if (channels.prediction.hasSubscribers) {
         const durationMs = performance.now() - run.startedAt;
-        channels.prediction.publish({ kind: 'prediction', at: this.model, version: run.version, durationMs });
+        channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
       }
       return prediction;
     } catch (cause) {

@@ -1,6 +1,6 @@
 import { Tensor } from 'onnxruntime-node';
-import type { Side } from '../params/left-right.ts';
-import type { WeightsReader } from '../params/weights-reader.ts';
+import type { Slot, SlotFacts } from '../params/left-right.ts';
+import type { Weights, WeightsReader } from '../params/weights-reader.ts';
 
 export type Feeds = Readonly<Record<string, Tensor>>;
 
@@ -17,13 +17,13 @@ const RUN = Symbol('run');
  */
 export class WeightFeeds {
   readonly #reader: WeightsReader;
-  readonly #sides: readonly [Feeds, Feeds];
+  readonly #slots: SlotTensors;
   readonly #prototype: object;
   #looksTwice = false;
 
   constructor(reader: WeightsReader) {
     this.#reader = reader;
-    this.#sides = [tensorsOf(reader, 0), tensorsOf(reader, 1)];
+    this.#slots = new SlotTensors(reader);
     const getters = reader.places.map(({ name }) => [
       name,
       {
@@ -36,8 +36,9 @@ export class WeightFeeds {
     this.#prototype = Object.create(null, Object.fromEntries(getters));
   }
 
-  begin(feeds: Feeds): WeightRun {
-    return new WeightRun(this.#reader, this.#sides, this.#looksTwice, (run) => {
+  /** Begins a run over the live weights, or over those of a kept slot, which the caller holds. */
+  begin(feeds: Feeds, slot: Slot | null = null): WeightRun {
+    return new WeightRun(this.#reader, this.#slots, this.#looksTwice, slot, (run) => {
       const combined = Object.create(this.#prototype);
       combined[RUN] = run;
       return Object.assign(combined, feeds);
@@ -58,21 +59,29 @@ export class WeightRun {
   /** When the computation began (in `performance.now()` terms), as far as it shows. */
   startedAt = performance.now();
   readonly #reader: WeightsReader;
-  readonly #sides: readonly [Feeds, Feeds];
+  readonly #slots: SlotTensors;
   readonly #waitForLate: boolean;
   #called = false;
-  #side: Side | undefined;
+  #slot: Slot | null;
 
-  constructor(reader: WeightsReader, sides: readonly [Feeds, Feeds], waitForLate: boolean, feedsOf: (run: WeightRun) => Feeds) {
+  constructor(
+    reader: WeightsReader,
+    slots: SlotTensors,
+    waitForLate: boolean,
+    slot: Slot | null,
+    feedsOf: (run: WeightRun) => Feeds,
+  ) {
     this.#reader = reader;
-    this.#sides = sides;
+    this.#slots = slots;
     this.#waitForLate = waitForLate;
+    this.#slot = slot;
+    if (slot !== null) reader.hold(slot);
     this.feeds = feedsOf(this);
   }
 
-  /** The version of the weights, once the computation has begun. */
-  get version(): number {
-    return this.#side === undefined ? this.#reader.liveVersion : this.#reader.version(this.#side);
+  /** What is known of the weights, once the computation has begun and until {@link end}. */
+  get facts(): SlotFacts {
+    return this.#reader.facts(this.#slot ?? this.#reader.live);
   }
 
   /** The weights to be shown to whoever looks now. */
@@ -81,8 +90,8 @@ export class WeightRun {
       this.lookedUpLate = true;
       this.startedAt = performance.now();
     }
-    if (this.#side === undefined && (this.#called || !this.#waitForLate)) this.#side = this.#reader.acquire();
-    return this.#sides[this.#side ?? 0];
+    if (this.#slot === null && (this.#called || !this.#waitForLate)) this.#slot = this.#reader.acquire();
+    return this.#slots.of(this.#slot ?? this.#reader.live);
   }
 
   /** To be told when the call has returned its promise. */
@@ -91,12 +100,27 @@ export class WeightRun {
   }
 
   end(): void {
-    if (this.#side !== undefined) this.#reader.release(this.#side);
+    if (this.#slot !== null) this.#reader.release(this.#slot);
   }
 }
 
-function tensorsOf(reader: WeightsReader, side: Side): Feeds {
-  return Object.fromEntries(
-    reader.places.map(({ name, dims }) => [name, new Tensor('float32', reader.sides[side][name]!, dims)]),
-  );
+/** The weights of each slot as tensors, made when it is first read. */
+class SlotTensors {
+  readonly #reader: WeightsReader;
+  readonly #known: { readonly weights: Weights; readonly tensors: Feeds }[] = [];
+
+  constructor(reader: WeightsReader) {
+    this.#reader = reader;
+  }
+
+  of(slot: Slot): Feeds {
+    const weights = this.#reader.weights(slot);
+    const known = this.#known[slot];
+    if (known?.weights === weights) return known.tensors;
+    const tensors = Object.fromEntries(
+      this.#reader.places.map(({ name, dims }) => [name, new Tensor('float32', weights[name]!, dims)]),
+    );
+    this.#known[slot] = { weights, tensors };
+    return tensors;
+  }
 }

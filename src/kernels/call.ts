@@ -14,12 +14,13 @@ export const callWords = {
   decay: 8 + MAXIMUM_ARRAYS,
   lr: 9 + MAXIMUM_ARRAYS,
   scalars: 10 + MAXIMUM_ARRAYS,
+  bad: 10 + MAXIMUM_ARRAYS + MAXIMUM_SCALARS,
 } as const;
 
 /** Bytes of a call. */
 export const CALL_BYTES = 128;
 
-if (4 * (callWords.scalars + MAXIMUM_SCALARS) > CALL_BYTES) throw new Error('A call outgrew its bytes');
+if (4 * (callWords.bad + 1) > CALL_BYTES) throw new Error('A call outgrew its bytes');
 
 /**
  * What a kernel is run with, as it lies in the arena, where other threads can read it too: addresses of one parameter's
@@ -49,6 +50,15 @@ export class Call {
   /** Where a kernel's sums go: as many float64 as it has sums, for each block. */
   setSums(address: number): void {
     this.#words[callWords.sums] = address;
+  }
+
+  /** Whether all that was written as weights since this was reset is finite. */
+  get finite(): boolean {
+    return this.#words[callWords.bad] === 0;
+  }
+
+  resetFinite(): void {
+    this.#words[callWords.bad] = 0;
   }
 
   /** For a step of some rows: where their int32 numbers lie, and the elements of a row. */

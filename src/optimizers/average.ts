@@ -2,6 +2,7 @@ import * as v from 'valibot';
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { add, kernel, mul, sub } from '../kernels/kernel.ts';
 import { fraction } from '../options.ts';
+import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
@@ -117,8 +118,11 @@ export class Average {
   }
 
   /** Makes what was written the newest average. */
-  commit(version: number, work: Work): void {
-    this.#writer.commit(version, (written) => {
+  commit(version: number, position: LogPlace | null, work: Work, passes: Passes): void {
+    const { finiteness } = this.params;
+    for (const { part } of this.#wholes) finiteness.note(part.index, passes.callOf(part.index).finite, true);
+    for (const { index } of this.#byRows) finiteness.note(index, passes.callOf(index).finite, false);
+    this.#writer.commit(version, this.params.origins.of(position), (written) => {
       for (const { part } of this.#wholes) written.add(part.index);
       work.noteWritten(written, this.#byRows);
     });

@@ -87,6 +87,7 @@ export class RuleStep {
         this.#work.overGradients(spreadKernel, run);
         this.#spreading.push([run, zeros]);
       }
+      call.resetFinite();
       this.#passes.begin(index, lrs[this.#groups.scheduleIndex(index)]!);
     }
     return clipped;

@@ -187,12 +187,16 @@ export class Stepper {
     }
     if (!this.#writer.inPlace && this.#catchUp(plan)) yield;
     const clipped = yield* this.#ruleStep.run(plan, this.#prologue, normNow, lrs);
+    const { finiteness, origins } = this.#params;
+    for (const run of plan.runs) finiteness.note(run.index, this.#passes.callOf(run.index).finite, !this.#work.byRows(run));
+    const position = batch.delivery?.position ?? null;
+    const origin = origins.of(position);
     if (this.#average) {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
-      this.#average.commit(base + 1, this.#work);
+      this.#average.commit(base + 1, position, this.#work, this.#passes);
     }
     this.#merged = batch.facts.members !== undefined;
-    this.#writer.commit(base + 1, (written) => this.#work.noteWritten(written, plan.runs));
+    this.#writer.commit(base + 1, origin, (written) => this.#work.noteWritten(written, plan.runs));
     this.#steps += 1;
     const outlier = this.#outliers?.applied();
 
@@ -205,7 +209,7 @@ export class Stepper {
       clipped: clipped || done.clipped,
       staleness: declared === undefined ? undefined : base - declared,
       outlier,
-      position: batch.delivery?.position ?? null,
+      position,
       durationMs: this.#admittedMs + performance.now() - start,
     });
   }

@@ -1,5 +1,6 @@
 import type { Position } from '../events.ts';
 import type { StepFacts } from '../observe/channels.ts';
+import type { KeptVersion } from '../params/kept-versions.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { Weights } from '../params/weights-reader.ts';
 
@@ -10,6 +11,8 @@ export class WeightsUpdate implements StepFacts {
   /** The average that serves in their place, where there is one. */
   readonly average: Parameters | null;
   readonly facts: StepFacts;
+  /** The kept version that is to go live instead of the newest weights, once a gate has chosen one. */
+  kept: KeptVersion | null = null;
   /** What the swap took, once a sink has done it. */
   swapMs: number | undefined = undefined;
 

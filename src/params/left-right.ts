@@ -1,52 +1,126 @@
 import { RxgradError } from '../errors.ts';
 
-/** One of the two weight buffers. */
+/** One of the two weight buffers that the writer writes in turn. */
 export type Side = 0 | 1;
+/** A weight buffer that readers can be shown: a side, or from 2 on a version that is kept. */
+export type Slot = number;
+
+/** How many versions can be kept beside the two sides. */
+export const MOST_KEPT = 30;
+const SLOTS = 2 + MOST_KEPT;
 
 // Each word has a cache line of its own: readers on other threads count there.
 const WORDS = 16;
 const LIVE = 0;
 const LATEST = 1 * WORDS;
 const ATTACHED = 2 * WORDS;
-const READERS = [3 * WORDS, 4 * WORDS] as const;
-const WAITING = 5 * WORDS;
-const VERSIONS_BYTES = 6 * WORDS * 4;
+const WAITING = 3 * WORDS;
+const WISHED = 4 * WORDS;
+const PINNED = 5 * WORDS;
+const WRITTEN = 6 * WORDS;
+const READERS = 7 * WORDS;
+const FACTS_BYTES = (7 + SLOTS) * WORDS * 4;
+
+// What is said of a slot, in float64.
+const FACTS = 6;
+const VERSION = 0;
+const MADE_AT = 1;
+const TOPIC = 2;
+const PARTITION = 3;
+const OFFSET = 4;
+const ADDRESS = 5;
 
 /** After which a reader that still holds a side is taken for dead. */
 const READER_TIMEOUT_MS = 10_000;
 
 /** Bytes of the control block. */
-export const CONTROL_BYTES = VERSIONS_BYTES + 64;
+export const CONTROL_BYTES = FACTS_BYTES + SLOTS * FACTS * 8;
+
+/** What is known of the weights in a slot, as numbers that every thread can read: the topic by its place in a list. */
+export interface SlotFacts {
+  /** Safe up to 2⁵³. */
+  readonly version: number;
+  /** `Date.now()` when they were made. */
+  readonly madeAtMs: number;
+  /** −1 where they came from no log. */
+  readonly topic: number;
+  readonly partition: number;
+  readonly offset: number;
+}
+
+/** What a commit says of the weights beside their version. */
+export type Origin = Omit<SlotFacts, 'version'>;
 
 /**
  * The left-right protocol over a control block in shared memory: one writer, any number of readers on any threads.
  *
- * `latest` is the side that holds the newest weights, `live` the side that readers see; a swap makes the latest one live. A
- * reader marks the live side while it reads. The writer only ever writes a side that nobody can be reading: the one that
- * is not live, once its last readers have let go; or, where no reader is attached at all, the one there is.
+ * `latest` is the side that holds the newest weights, `live` the slot that readers see; a swap makes the latest side live. A
+ * reader marks the live slot while it reads. The writer only ever writes a side that nobody can be reading: the one that is not
+ * live, once its last readers have let go; or, where no reader is attached at all, the one there is. While a kept version is
+ * live, neither side is, and the writer stays on the latest one.
+ *
+ * What is live is what was last wished for (by a swap, or by showing a kept version), unless it is pinned.
  *
  * Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population Oblivious Reads" (2015).
  */
 export class LeftRight {
   readonly #words: Int32Array;
-  readonly #versions: Float64Array;
+  readonly #facts: Float64Array;
 
   constructor(buffer: ArrayBufferLike, address: number) {
-    this.#words = new Int32Array(buffer, address, VERSIONS_BYTES / 4);
-    this.#versions = new Float64Array(buffer, address + VERSIONS_BYTES, 2);
+    this.#words = new Int32Array(buffer, address, FACTS_BYTES / 4);
+    this.#facts = new Float64Array(buffer, address + FACTS_BYTES, SLOTS * FACTS);
   }
 
-  get live(): Side {
-    return Atomics.load(this.#words, LIVE) as Side;
+  get live(): Slot {
+    return Atomics.load(this.#words, LIVE);
   }
 
   get latest(): Side {
     return Atomics.load(this.#words, LATEST) as Side;
   }
 
-  /** The version whose weights a side holds. Safe up to 2⁵³. */
-  version(side: Side): number {
-    return this.#versions[side]!;
+  /** What would be live if nothing were pinned. */
+  get wished(): Slot {
+    return Atomics.load(this.#words, WISHED);
+  }
+
+  get pinned(): boolean {
+    return Atomics.load(this.#words, PINNED) === 1;
+  }
+
+  /** The version whose weights a slot holds. */
+  version(slot: Slot): number {
+    return this.#facts[slot * FACTS + VERSION]!;
+  }
+
+  facts(slot: Slot): SlotFacts {
+    const facts = this.#facts;
+    const at = slot * FACTS;
+    return {
+      version: facts[at + VERSION]!,
+      madeAtMs: facts[at + MADE_AT]!,
+      topic: facts[at + TOPIC]!,
+      partition: facts[at + PARTITION]!,
+      offset: facts[at + OFFSET]!,
+    };
+  }
+
+  /** Where the weights of a slot lie. */
+  address(slot: Slot): number {
+    return this.#facts[slot * FACTS + ADDRESS]!;
+  }
+
+  /** Says what a slot holds, and where. Nobody may be reading it. */
+  describe(slot: Slot, version: number, { madeAtMs, topic, partition, offset }: Origin, address?: number): void {
+    const facts = this.#facts;
+    const at = slot * FACTS;
+    facts[at + VERSION] = version;
+    facts[at + MADE_AT] = madeAtMs;
+    facts[at + TOPIC] = topic;
+    facts[at + PARTITION] = partition;
+    facts[at + OFFSET] = offset;
+    if (address !== undefined) facts[at + ADDRESS] = address;
   }
 
   /** Announces a reader; from now on the live side is never written. Must not run while a step is being written. */
@@ -58,19 +132,24 @@ export class LeftRight {
     Atomics.sub(this.#words, ATTACHED, 1);
   }
 
-  /** Marks the live side as being read and returns it. Wait-free but for a swap in between. */
-  acquire(): Side {
+  /** Marks the live slot as being read and returns it. Wait-free but for a swap in between. */
+  acquire(): Slot {
     for (;;) {
-      const side = this.live;
-      Atomics.add(this.#words, READERS[side], 1);
-      if (this.live === side) return side;
-      this.release(side);
+      const slot = this.live;
+      this.hold(slot);
+      if (this.live === slot) return slot;
+      this.release(slot);
     }
   }
 
-  release(side: Side): void {
-    const before = Atomics.sub(this.#words, READERS[side], 1);
-    if (before === 1 && Atomics.load(this.#words, WAITING) !== 0) Atomics.notify(this.#words, READERS[side]);
+  /** Marks a slot as being read, whatever is live. For who knows that it is not being written: its keeper's thread. */
+  hold(slot: Slot): void {
+    Atomics.add(this.#words, wordOf(slot), 1);
+  }
+
+  release(slot: Slot): void {
+    const before = Atomics.sub(this.#words, wordOf(slot), 1);
+    if (before === 1 && Atomics.load(this.#words, WAITING) !== 0) Atomics.notify(this.#words, wordOf(slot));
   }
 
   /** The side that the next version is written to. It may still have readers: see {@link isFree}. */
@@ -80,19 +159,17 @@ export class LeftRight {
     return latest === 0 ? 1 : 0;
   }
 
-  isFree(side: Side): boolean {
-    return Atomics.load(this.#words, READERS[side]) === 0;
+  isFree(slot: Slot): boolean {
+    return this.#readers(slot) === 0;
   }
 
-  /** Waits without blocking the thread until nobody reads a side any more. */
-  async whenFree(side: Side, timeoutMs = READER_TIMEOUT_MS): Promise<void> {
+  /** Waits without blocking the thread until nobody reads a slot any more. */
+  async whenFree(slot: Slot, timeoutMs = READER_TIMEOUT_MS): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     Atomics.add(this.#words, WAITING, 1);
     try {
-      for (let readers = this.#readers(side); readers !== 0; readers = this.#readers(side)) {
-        const left = deadline - performance.now();
-        if (left <= 0) throw new RxgradError('readerTimeout', { version: this.version(side), timeoutMs });
-        const wait = Atomics.waitAsync(this.#words, READERS[side], readers, left);
+      for (let readers = this.#readers(slot); readers !== 0; readers = this.#readers(slot)) {
+        const wait = Atomics.waitAsync(this.#words, wordOf(slot), readers, this.#left(slot, deadline, timeoutMs));
         if (wait.async) await wait.value;
       }
     } finally {
@@ -101,33 +178,68 @@ export class LeftRight {
   }
 
   /** As {@link whenFree}, blocking the thread. */
-  waitUntilFree(side: Side, timeoutMs = READER_TIMEOUT_MS): void {
+  waitUntilFree(slot: Slot, timeoutMs = READER_TIMEOUT_MS): void {
     const deadline = performance.now() + timeoutMs;
     Atomics.add(this.#words, WAITING, 1);
     try {
-      for (let readers = this.#readers(side); readers !== 0; readers = this.#readers(side)) {
-        const left = deadline - performance.now();
-        if (left <= 0) throw new RxgradError('readerTimeout', { version: this.version(side), timeoutMs });
-        Atomics.wait(this.#words, READERS[side], readers, left);
+      for (let readers = this.#readers(slot); readers !== 0; readers = this.#readers(slot)) {
+        Atomics.wait(this.#words, wordOf(slot), readers, this.#left(slot, deadline, timeoutMs));
       }
     } finally {
       Atomics.sub(this.#words, WAITING, 1);
     }
   }
 
-  /** Makes a side, written whole, the latest one. Readers see it after {@link swap}. */
-  commit(side: Side, version: number): void {
-    this.#versions[side] = version;
+  /** Chooses the side that is written from now on, until {@link commit}: it is not shown meanwhile. */
+  begin(): Side {
+    const side = this.target;
+    Atomics.store(this.#words, WRITTEN, 1 + side);
+    return side;
+  }
+
+  /** Makes a side, written whole, the latest one. Readers see it after {@link show}. */
+  commit(side: Side, version: number, origin: Origin): void {
+    this.describe(side, version, origin);
     Atomics.store(this.#words, LATEST, side);
-    if (Atomics.load(this.#words, ATTACHED) === 0) Atomics.store(this.#words, LIVE, side);
+    Atomics.store(this.#words, WRITTEN, 0);
+    if (Atomics.load(this.#words, ATTACHED) === 0 && this.wished < 2) this.show(side);
+    else this.#follow();
   }
 
-  /** Shows the latest side to readers: the flip of an index. */
-  swap(): void {
-    Atomics.store(this.#words, LIVE, this.latest);
+  /** Shows a slot to readers, unless what is live is pinned: the flip of an index. A side that is being written follows then. */
+  show(slot: Slot): void {
+    Atomics.store(this.#words, WISHED, slot);
+    this.#follow();
   }
 
-  #readers(side: Side): number {
-    return Atomics.load(this.#words, READERS[side]);
+  /** Shows a slot, or what is live, until {@link unpin}. */
+  pin(slot: Slot = this.live): void {
+    Atomics.store(this.#words, PINNED, 1);
+    Atomics.store(this.#words, LIVE, slot);
   }
+
+  /** Shows what was wished for last. */
+  unpin(): void {
+    Atomics.store(this.#words, PINNED, 0);
+    this.#follow();
+  }
+
+  #follow(): void {
+    const { wished } = this;
+    if (!this.pinned && Atomics.load(this.#words, WRITTEN) !== 1 + wished) Atomics.store(this.#words, LIVE, wished);
+  }
+
+  #readers(slot: Slot): number {
+    return Atomics.load(this.#words, wordOf(slot));
+  }
+
+  #left(slot: Slot, deadline: number, timeoutMs: number): number {
+    const left = deadline - performance.now();
+    if (left > 0) return left;
+    throw new RxgradError('readerTimeout', { version: this.version(slot), timeoutMs });
+  }
+}
+
+function wordOf(slot: Slot): number {
+  return READERS + slot * WORDS;
 }

@@ -5,8 +5,11 @@ import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
 import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
+import { Finiteness } from './finiteness.ts';
+import { type KeptVersion, KeptVersions } from './kept-versions.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
+import { type LogPlace, Origins, type WeightsFacts } from './origins.ts';
 import { ScanSeat } from './scan-seat.ts';
 import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
@@ -51,6 +54,12 @@ export class Parameters implements Iterable<Parameter> {
   readonly shardOf: readonly string[] | null;
   /** Who steps these parameters. */
   readonly seat = new ScanSeat();
+  /** Where weights came from. */
+  readonly origins = new Origins();
+  /** Which of the newest weights are finite. */
+  readonly finiteness: Finiteness;
+  /** Versions that stay in memory. */
+  readonly kept: KeptVersions;
   readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #sides: readonly [Weights, Weights];
@@ -96,7 +105,12 @@ export class Parameters implements Iterable<Parameter> {
       if (data) this.#sides[0][name]!.set(data);
     }
     this.differences = new Differences(this.arena, places);
-    this.leftRight.commit(0, version);
+    this.finiteness = new Finiteness(places.length);
+    this.kept = new KeptVersions(this);
+    const origin = this.origins.of(null);
+    for (const side of [1, 0] as const) this.leftRight.describe(side, version, origin, this.weights[side]);
+    this.leftRight.commit(0, version, origin);
+    for (const [index, { name }] of places.entries()) if (specs[name]!.data) this.#checkFinite(index, 0);
     this.#byName = new Map(places.map((place) => [place.name, this.#parameter(place)]));
   }
 
@@ -112,6 +126,21 @@ export class Parameters implements Iterable<Parameter> {
   /** The number of the weights that readers see. */
   get liveVersion(): number {
     return this.leftRight.version(this.leftRight.live);
+  }
+
+  /** What is known of the weights that readers see. */
+  get live(): WeightsFacts {
+    return this.origins.factsOf(this.leftRight.facts(this.leftRight.live));
+  }
+
+  /** Whether the newest weights are free of NaN and Infinity. Those that are not never go live. */
+  get finite(): boolean {
+    return this.finiteness.all;
+  }
+
+  /** Whether what is live stays, whatever is swapped: see {@link pin}. */
+  get pinned(): boolean {
+    return this.leftRight.pinned;
   }
 
   /** Whether the newest weights are those that the next event's step starts from: no event waits for its step. */
@@ -150,22 +179,27 @@ export class Parameters implements Iterable<Parameter> {
    * Replaces weights (all or some of them, lengths as they are) by one new version, which goes live at once. Optimizer
    * state stays as it is.
    */
-  load(values: Readonly<Record<string, ArrayLike<number>>>, options: { readonly version?: number } = {}): void {
+  load(
+    values: Readonly<Record<string, ArrayLike<number>>>,
+    options: { readonly version?: number; readonly position?: LogPlace | null; readonly madeAtMs?: number } = {},
+  ): void {
     const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
     assertNoDifferences(differences);
     if (this.seat.held)
       throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
     const { leftRight } = this;
-    const side = leftRight.target;
-    leftRight.waitUntilFree(side);
+    leftRight.waitUntilFree(leftRight.target);
+    const side = leftRight.begin();
     this.#copyLatestTo(side);
     for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
     for (const [index, { name }] of this.places.entries()) {
       if (!Object.hasOwn(values, name)) continue;
       for (const written of [this.differences, ...this.followers]) written.add(index);
+      this.#checkFinite(index, side);
     }
-    leftRight.commit(side, options.version ?? this.version + 1);
-    leftRight.swap();
+    const { version = this.version + 1, position = null, madeAtMs } = options;
+    leftRight.commit(side, version, this.origins.of(position, madeAtMs));
+    this.swap();
   }
 
   /** Begins to follow what is written. To be closed by whoever asks. */
@@ -181,15 +215,37 @@ export class Parameters implements Iterable<Parameter> {
     return new Parameters(Object.fromEntries(specs), this.version, this.arena, this.shardOf);
   }
 
-  /** Makes the newest weights visible to readers. */
-  swap(): void {
-    this.leftRight.swap();
+  /** Makes the newest weights visible to readers, unless they are not finite, or others are pinned. Tells whether they are. */
+  swap(): boolean {
+    const { leftRight } = this;
+    if (this.finite) leftRight.show(leftRight.latest);
+    return leftRight.live === leftRight.latest;
+  }
+
+  /** Makes a kept version visible to readers, unless others are pinned. Tells whether it is. */
+  show({ slot }: KeptVersion): boolean {
+    this.leftRight.show(slot);
+    return this.leftRight.live === slot;
+  }
+
+  /** Makes a kept version, or what is live, the one that readers see until {@link unpin}. */
+  pin(kept?: KeptVersion): void {
+    this.leftRight.pin(kept?.slot);
+  }
+
+  /** Makes visible what would have been, if nothing had been pinned. */
+  unpin(): void {
+    const { leftRight } = this;
+    if (leftRight.wished === leftRight.latest && !this.finite) {
+      throw new RxgradError('weightsNotFinite', { version: this.version });
+    }
+    leftRight.unpin();
   }
 
   /** Hands out what a reader on another thread needs, and announces that reader. */
   share(): SharedWeights {
     this.leftRight.attach();
-    return { memory: this.arena.memory, control: this.#control, weights: this.weights, places: this.places };
+    return { memory: this.arena.memory, control: this.#control, places: this.places };
   }
 
   /** A reader on this thread. */
@@ -232,6 +288,12 @@ export class Parameters implements Iterable<Parameter> {
   /** Views of a buffer that is laid out as the weights are. */
   viewsOf(address: number): Weights {
     return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
+  }
+
+  #checkFinite(index: number, side: Side): void {
+    const { offset, length } = this.places[index]!;
+    const squares = this.arena.kernels.sumOfSquares(this.weights[side] + offset, length);
+    this.finiteness.note(index, Number.isFinite(squares), true);
   }
 
   #copyLatestTo(side: Side): void {

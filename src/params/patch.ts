@@ -1,5 +1,6 @@
 import { copyBytes } from '../kernels/kernels.ts';
 import type { Difference } from './differences.ts';
+import type { WeightsFacts } from './origins.ts';
 import type { Parameters } from './parameters.ts';
 import { WeightsWriter } from './weights-writer.ts';
 
@@ -12,14 +13,16 @@ export type Extent = 'all' | 'part' | Int32Array;
  */
 export async function patch(
   params: Parameters,
-  version: number,
+  { version, madeAtMs, position }: WeightsFacts,
   extents: ReadonlyMap<number, Extent>,
   write: (addressOf: (index: number) => number) => void,
 ): Promise<void> {
   const { arena, places } = params;
   const writer = new WeightsWriter(params);
-  while (params.seat.held) await params.seat.held;
-  if (writer.blocked) await writer.whenFree();
+  while (params.seat.held || writer.blocked) {
+    await params.seat.held;
+    await writer.whenFree();
+  }
   writer.begin();
   for (const index of places.keys()) {
     const lack = extents.get(index) === 'all' ? null : writer.lack(index);
@@ -32,7 +35,8 @@ export async function patch(
     new Int32Array(arena.memory.buffer, address, extent.length).set(extent);
     return { index, address, count: extent.length, whole: false };
   });
-  writer.commit(version, (noted) => {
+  for (const [index, extent] of extents) noteFinite(params, index, extent, writer.to);
+  writer.commit(version, params.origins.of(position, madeAtMs), (noted) => {
     for (const { index, address, count, whole } of written) {
       if (whole) noted.add(index);
       else noted.addRows(index, address, count);
@@ -40,6 +44,22 @@ export async function patch(
   });
   for (const { address, count } of written) arena.release(address, 4 * count);
   params.swap();
+}
+
+/** Notes whether what was written of a parameter is finite. */
+function noteFinite({ arena, places, finiteness }: Parameters, index: number, extent: Extent, at: number): void {
+  const { offset, length, dims } = places[index]!;
+  const areFinite = (from: number, count: number) => Number.isFinite(arena.kernels.sumOfSquares(at + offset + 4 * from, count));
+  if (typeof extent === 'string') {
+    finiteness.note(index, areFinite(0, length), true);
+    return;
+  }
+  const width = length / dims[0]!;
+  finiteness.note(
+    index,
+    extent.every((row) => areFinite(row * width, width)),
+    false,
+  );
 }
 
 /** Copies what one side lacks of a parameter from the other. */

@@ -1,5 +1,5 @@
 import type { SharedMemory } from '../kernels/kernels.ts';
-import { LeftRight, type Side } from './left-right.ts';
+import { LeftRight, type Slot, type SlotFacts } from './left-right.ts';
 
 /** Where a parameter lies: `offset` counts bytes from the start of its weight buffer. */
 export interface ParameterPlace {
@@ -13,8 +13,6 @@ export interface ParameterPlace {
 export interface SharedWeights {
   readonly memory: SharedMemory;
   readonly control: number;
-  /** Addresses of the two weight buffers. */
-  readonly weights: readonly [number, number];
   readonly places: readonly ParameterPlace[];
 }
 
@@ -31,9 +29,10 @@ export type Weights = Readonly<Record<string, Float32Array>>;
  */
 export class WeightsReader {
   readonly places: readonly ParameterPlace[];
-  /** The weights of either side; valid while that side is acquired. */
-  readonly sides: readonly [Weights, Weights];
+  readonly #memory: SharedMemory;
   readonly #leftRight: LeftRight;
+  /** Views of each slot that was read, and where it lay then. */
+  readonly #views: { readonly address: number; readonly weights: Weights }[] = [];
   #attached = true;
 
   /** Joins weights that {@link Parameters.share} has handed out (it has announced this reader already). */
@@ -41,23 +40,51 @@ export class WeightsReader {
     return new WeightsReader(shared);
   }
 
-  private constructor(shared: SharedWeights) {
-    this.places = shared.places;
-    this.#leftRight = new LeftRight(shared.memory.buffer, shared.control);
-    this.sides = [viewsOf(shared, 0), viewsOf(shared, 1)];
+  private constructor({ memory, control, places }: SharedWeights) {
+    this.places = places;
+    this.#memory = memory;
+    this.#leftRight = new LeftRight(memory.buffer, control);
   }
 
-  /** Marks the live version as being read and returns its side. Pair each call with {@link release}. */
-  acquire(): Side {
+  /** Marks the live version as being read and returns its slot. Pair each call with {@link release}. */
+  acquire(): Slot {
     return this.#leftRight.acquire();
   }
 
-  release(side: Side): void {
-    this.#leftRight.release(side);
+  /** Marks a kept slot as being read, whatever is live: for the thread that keeps it. */
+  hold(slot: Slot): void {
+    this.#leftRight.hold(slot);
   }
 
-  version(side: Side): number {
-    return this.#leftRight.version(side);
+  release(slot: Slot): void {
+    this.#leftRight.release(slot);
+  }
+
+  /** The weights of a slot: views, valid while it is acquired. Those of a slot that holds the same buffer as before are the same. */
+  weights(slot: Slot): Weights {
+    const address = this.#leftRight.address(slot);
+    const known = this.#views[slot];
+    if (known?.address === address) return known.weights;
+    const { buffer } = this.#memory;
+    const weights = Object.fromEntries(
+      this.places.map(({ name, offset, length }) => [name, new Float32Array(buffer, address + offset, length)]),
+    );
+    this.#views[slot] = { address, weights };
+    return weights;
+  }
+
+  version(slot: Slot): number {
+    return this.#leftRight.version(slot);
+  }
+
+  /** What is known of an acquired slot's weights. See {@link Parameters.factsOf}. */
+  facts(slot: Slot): SlotFacts {
+    return this.#leftRight.facts(slot);
+  }
+
+  /** The slot that is live now. */
+  get live(): Slot {
+    return this.#leftRight.live;
   }
 
   /** The version that is live now. */
@@ -67,11 +94,11 @@ export class WeightsReader {
 
   /** Runs a function over one version of the weights. They are lent for the duration of the call. */
   read<T>(use: (weights: Weights, version: number) => T): T {
-    const side = this.acquire();
+    const slot = this.acquire();
     try {
-      return use(this.sides[side], this.version(side));
+      return use(this.weights(slot), this.version(slot));
     } finally {
-      this.release(side);
+      this.release(slot);
     }
   }
 
@@ -80,10 +107,4 @@ export class WeightsReader {
     if (this.#attached) this.#leftRight.detach();
     this.#attached = false;
   }
-}
-
-function viewsOf({ memory, weights, places }: SharedWeights, side: Side): Weights {
-  return Object.fromEntries(
-    places.map(({ name, offset, length }) => [name, new Float32Array(memory.buffer, weights[side] + offset, length)]),
-  );
 }

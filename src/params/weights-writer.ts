@@ -1,5 +1,5 @@
 import type { Difference, Written } from './differences.ts';
-import type { Side } from './left-right.ts';
+import type { Origin, Side } from './left-right.ts';
 import type { Parameters } from './parameters.ts';
 
 /**
@@ -20,15 +20,16 @@ export class WeightsWriter {
     return !leftRight.isFree(leftRight.target);
   }
 
-  /** Resolves when {@link begin} can go on. */
-  whenFree(): Promise<void> {
+  /** Resolves when {@link begin} can go on at once. */
+  async whenFree(): Promise<void> {
     const { leftRight } = this.params;
-    return leftRight.whenFree(leftRight.target);
+    // Which side it is depends on what is live, which may change meanwhile.
+    while (this.blocked) await leftRight.whenFree(leftRight.target);
   }
 
   /** Chooses the side for the next version. */
   begin(): void {
-    this.#side = this.params.leftRight.target;
+    this.#side = this.params.leftRight.begin();
   }
 
   /** The address of the newest weights. */
@@ -54,11 +55,11 @@ export class WeightsWriter {
   }
 
   /** Makes what was written the newest version. `note` tells what that was. */
-  commit(version: number, note: (written: Written) => void): void {
+  commit(version: number, origin: Origin, note: (written: Written) => void): void {
     const { leftRight, differences, followers } = this.params;
     if (!this.inPlace) differences.clear();
     note(differences);
     for (const changes of followers) note(changes);
-    leftRight.commit(this.#side, version);
+    leftRight.commit(this.#side, version, origin);
   }
 }

@@ -126,7 +126,8 @@ export class Publisher {
     this.#deltas = isDelta ? delta : 0;
     this.#isAsked = false;
     const { step, epoch, lr, gradientNorm, clipped, staleness } = update;
-    const facts = { step, epoch, lr, gradientNorm, clipped, staleness };
+    const { madeAtMs, position } = served.origins.factsOf(leftRight.facts(leftRight.latest));
+    const facts = { step, epoch, lr, gradientNorm, clipped, staleness, madeAtMs, ...position };
     const parts = cut(places, isDelta ? touched : all, dtype, maxPartBytes).map((pieces, part) =>
       copyPieces(arena, weights[leftRight.latest], pieces, dtype, part === 0 ? facts : null),
     );

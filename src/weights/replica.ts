@@ -146,13 +146,26 @@ export class Replica {
       rows.set(index, known);
     }
     for (const [index, numbers] of rows) if (!extents.has(index)) extents.set(index, Int32Array.from(numbers));
-    await patch(params, version, extents, (addressOf) => {
-      for (const { index, base, piece, payload } of writes) writePiece(params.arena, addressOf(index), base, piece, payload);
-    });
     const first = taken[0]!.at(-1)!;
     const step = first.files.find((file) => Object.keys(file.step).length > 0)?.step ?? {};
+    const facts = { version, madeAtMs: numberIn(step, 'madeAtMs') ?? Date.now(), position: placeIn(step) ?? first.position };
+    await patch(params, facts, extents, (addressOf) => {
+      for (const { index, base, piece, payload } of writes) writePiece(params.arena, addressOf(index), base, piece, payload);
+    });
     return { params, version, step, position: first.position };
   }
+}
+
+function numberIn(step: Shown['step'], key: string): number | undefined {
+  const value = step[key];
+  return typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+}
+
+/** The last event that the publisher's weights contain, where it tells. */
+function placeIn(step: Shown['step']): Position | null {
+  const { topic } = step;
+  const [partition, offset] = [numberIn(step, 'partition'), numberIn(step, 'offset')];
+  return typeof topic === 'string' && partition !== undefined && offset !== undefined ? { topic, partition, offset } : null;
 }
 
 /** The newest version that all chains have, or null. */

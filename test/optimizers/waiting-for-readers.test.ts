@@ -40,13 +40,13 @@ describe.each(scans)('%s, where a reader holds what the next step would write', 
   it('waits until it lets go, and loses nothing', async (t) => {
     const { params, reader, events$, seen } = train(t, scan);
     const side = reader.acquire();
-    const before = reader.sides[side].a!.slice();
+    const before = reader.weights(side).a!.slice();
     const events = [batch(1), batch(2), epochBoundary(0), batch(3, {}, ['b']), batch(4)];
     for (const event of events) events$.next(event);
     expect(seen).toEqual([1]);
     await eventLoopTurn();
     expect(seen).toEqual([1]);
-    expect(reader.sides[side].a).toEqual(before);
+    expect(reader.weights(side).a).toEqual(before);
 
     reader.release(side);
     await until(() => seen.length === 4);
@@ -106,7 +106,7 @@ describe('a reader that takes its time', () => {
     const side = reader.acquire();
     events$.next(batch());
     expect(reader.version(side)).toBe(0);
-    expect([...reader.sides[side].b!]).toEqual([0.5, 0, -0.5]);
+    expect([...reader.weights(side).b!]).toEqual([0.5, 0, -0.5]);
     reader.release(side);
     expect(reader.read((weights, version) => [version, ...weights.b!])).toEqual([1, -0.5, -2, -3.5]);
   });

@@ -1,5 +1,5 @@
 // Made by the build from where a call has its parts.
-import { ARRAYS, G, LR, OUT, ROWS, SCALARS, SUMS, W, WIDTH } from './words';
+import { ARRAYS, BAD, G, LR, OUT, ROWS, SCALARS, SUMS, W, WIDTH } from './words';
 
 @inline
 function pointerAt(call: usize, word: i32): usize {
@@ -34,6 +34,12 @@ export function widthOf(call: usize): i32 {
 @inline
 export function arrayOf(call: usize, index: i32): usize {
   return pointerAt(call, ARRAYS + index);
+}
+
+/** Notes that new weights are not finite. */
+@inline
+export function noteBad(call: usize): void {
+  store<u32>(call + ((<usize>BAD) << 2), 1);
 }
 
 @inline

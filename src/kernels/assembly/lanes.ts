@@ -42,6 +42,11 @@ export function loadU32(address: usize): u32 {
 }
 
 @inline
+export function storeU32(address: usize, value: u32): void {
+  store<u32>(address, value);
+}
+
+@inline
 export function loadF32(address: usize): f32 {
   return load<f32>(address);
 }

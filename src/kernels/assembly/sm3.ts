@@ -1,4 +1,4 @@
-import { arrayOf, dimOf, gradientOf, outOf, rankOf, rateOf, scalarOf, weightsOf } from './call';
+import { arrayOf, dimOf, gradientOf, noteBad, outOf, rankOf, rateOf, scalarOf, weightsOf } from './call';
 import { end, loadLanes, storeLanes, wholeVectorsEnd } from './lanes';
 
 /** What a row of the last axis shares. */
@@ -6,18 +6,23 @@ let mu: v128 = f32x4.splat(0);
 let rest: v128 = f32x4.splat(0);
 let eps: v128 = f32x4.splat(0);
 let rate: v128 = f32x4.splat(0);
+/** Bits that are set once new weights are not finite. */
+let bad: v128 = i32x4.splat(0);
 
 /** One vector of a row: returns the largest accumulators so far. */
 @inline
-function stepAt(w: usize, out: usize, g: usize, velocity: usize, last: usize, next: usize, least: v128, largest: v128, single: bool): v128 {
+function stepAt(w: usize, out: usize, g: usize, velocity: usize, last: usize, nexts: usize, least: v128, largest: v128, single: bool): v128 {
   const gradient = loadLanes(g, single);
   const sum = f32x4.add(f32x4.mul(gradient, gradient), f32x4.pmin(least, loadLanes(last, single)));
   const factor = f32x4.div(f32x4.splat(1), f32x4.sqrt(f32x4.add(sum, eps)));
   const u = v128.and(f32x4.mul(gradient, factor), f32x4.gt(sum, f32x4.splat(0)));
   const m = f32x4.add(f32x4.mul(mu, loadLanes(velocity, single)), f32x4.mul(rest, u));
   storeLanes(velocity, m, single);
-  storeLanes(out, f32x4.sub(loadLanes(w, single), f32x4.mul(rate, m)), single);
-  storeLanes(next, f32x4.pmax(loadLanes(next, single), sum), single);
+  const next = f32x4.sub(loadLanes(w, single), f32x4.mul(rate, m));
+  const difference = f32x4.sub(next, next);
+  bad = v128.or(bad, single ? v128.and(difference, i32x4(-1, 0, 0, 0)) : difference);
+  storeLanes(out, next, single);
+  storeLanes(nexts, f32x4.pmax(loadLanes(nexts, single), sum), single);
   return f32x4.pmax(largest, single ? v128.and(sum, i32x4(-1, 0, 0, 0)) : sum);
 }
 
@@ -40,6 +45,7 @@ export function sm3(call: usize, _begin: i32, length: i32): void {
   rest = f32x4.splat(scalarOf(call, 1));
   eps = f32x4.splat(scalarOf(call, 2));
   rate = f32x4.splat(rateOf(call));
+  bad = i32x4.splat(0);
   memory.fill(next, 0, (<usize>total) << 2);
 
   const last = accumulators + ((<usize>lastStart) << 2);
@@ -84,4 +90,5 @@ export function sm3(call: usize, _begin: i32, length: i32): void {
     }
   }
   memory.copy(accumulators, next, (<usize>total) << 2);
+  if (v128.any_true(bad)) noteBad(call);
 }

@@ -1,0 +1,226 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { RxgradError } from '../errors.ts';
+import type { Arena } from '../kernels/arena.ts';
+import { copyBytes } from '../kernels/kernels.ts';
+import { expectOption } from '../options.ts';
+import { type LeftRight, MOST_KEPT, type Origin, type Slot } from './left-right.ts';
+import type { Origins, WeightsFacts } from './origins.ts';
+import type { ScanSeat } from './scan-seat.ts';
+import type { ParameterPlace, Weights } from './weights-reader.ts';
+
+/** A version whose weights are kept in memory: to show it is the flip of an index. */
+export interface KeptVersion extends WeightsFacts {
+  readonly slot: Slot;
+  readonly labels: readonly string[];
+}
+
+export interface KeepOptions {
+  /** Names to find it by, such as `stable`. A name belongs to one version: it moves. */
+  readonly labels?: readonly string[];
+}
+
+/** Bytes that are copied before others have their turn: about a millisecond. */
+const PORTION_BYTES = 1 << 22;
+const DEFAULT_LIMIT = 5;
+const LONGEST_LABEL = 64;
+
+interface Kept extends WeightsFacts {
+  readonly slot: Slot;
+  readonly address: number;
+  readonly labels: Set<string>;
+}
+
+/** What they are kept of. */
+interface Owner {
+  readonly arena: Arena;
+  readonly leftRight: LeftRight;
+  readonly origins: Origins;
+  readonly places: readonly ParameterPlace[];
+  readonly byteLength: number;
+  readonly weights: readonly [number, number];
+  readonly seat: ScanSeat;
+  readonly finite: boolean;
+}
+
+/**
+ * Versions of the weights that stay in memory, as copies that readers on every thread can be shown. The oldest goes when there
+ * are more than {@link limit}; one that has a label, is live or is being read stays.
+ */
+export class KeptVersions {
+  readonly #owner: Owner;
+  /** Oldest first. */
+  #kept: Kept[] = [];
+  #free: Slot[] = Array.from({ length: MOST_KEPT }, (_, i) => 2 + i);
+  #limit = DEFAULT_LIMIT;
+  /** One copy at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(owner: Owner) {
+    this.#owner = owner;
+  }
+
+  /** How many are kept. Default 5. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  set limit(limit: number) {
+    expectOption(
+      Number.isInteger(limit) && limit >= 1 && limit <= MOST_KEPT,
+      'versions to be kept',
+      `1 to ${MOST_KEPT}`,
+      String(limit),
+    );
+    this.#limit = limit;
+  }
+
+  /** Newest first. */
+  list(): KeptVersion[] {
+    return this.#kept.map(shown).sort((a, b) => b.version - a.version);
+  }
+
+  has(version: number | string): boolean {
+    return this.#kept.some((kept) => isNamed(kept, version));
+  }
+
+  /** By its number or one of its labels. */
+  find(version: number | string): KeptVersion {
+    return shown(this.#find(version));
+  }
+
+  /** The weights of a kept version: views, lent until it is let go. */
+  weights(version: number | string): Weights {
+    const { arena, places } = this.#owner;
+    const { address } = this.#find(version);
+    return Object.fromEntries(places.map(({ name, offset, length }) => [name, arena.floats(address + offset, length)]));
+  }
+
+  /** Keeps the live version. The scan goes on meanwhile, up to where it would write over it. */
+  keep(options: KeepOptions = {}): Promise<KeptVersion> {
+    const { leftRight } = this.#owner;
+    const slot = leftRight.acquire();
+    return this.#inTurn(() => this.#copy(slot, options)).finally(() => leftRight.release(slot));
+  }
+
+  /**
+   * Keeps the newest version, which may not be live. To be called between two steps; the next one waits until it is copied.
+   * `writer` is the seat of the scan that writes it: default the parameters' own.
+   */
+  keepLatest(options: KeepOptions & { readonly writer?: ScanSeat } = {}): Promise<KeptVersion> {
+    const { leftRight, seat, finite } = this.#owner;
+    if (!finite) return Promise.reject(new RxgradError('weightsNotFinite', { version: leftRight.version(leftRight.latest) }));
+    const slot = leftRight.latest;
+    const copied = this.#inTurn(() => this.#copy(slot, options));
+    (options.writer ?? seat).hold(copied.then(() => {}));
+    return copied;
+  }
+
+  /** Keeps weights that come from elsewhere, such as a checkpoint. */
+  add({ version, madeAtMs, position }: WeightsFacts, weights: Weights, options: KeepOptions = {}): KeptVersion {
+    const known = this.#kept.find((kept) => kept.version === version);
+    if (known) return this.#labelled(known, options);
+    const { arena, places, origins } = this.#owner;
+    const kept = this.#make(version, origins.of(position, madeAtMs));
+    for (const { name, offset, length } of places) arena.floats(kept.address + offset, length).set(weights[name]!);
+    return this.#labelled(kept, options);
+  }
+
+  /** Gives a version a name; whichever had it loses it. */
+  label(version: number | string, name: string): KeptVersion {
+    return this.#labelled(this.#find(version), { labels: [name] });
+  }
+
+  unlabel(name: string): void {
+    for (const { labels } of this.#kept) labels.delete(name);
+  }
+
+  /** Lets a version go, labels or not. One that is live or being read stays: says so by an error. */
+  forget(version: number | string): void {
+    const kept = this.#find(version);
+    if (!this.#isIdle(kept)) {
+      const advice = 'show another first';
+      throw new RxgradError('stepUnderWay', { what: `version ${kept.version} to be let go`, advice });
+    }
+    this.#drop(kept);
+  }
+
+  #find(version: number | string): Kept {
+    const found = this.#kept.find((kept) => isNamed(kept, version));
+    if (found) return found;
+    const expected = this.#kept.map((kept) => [kept.version, ...kept.labels].join(' ')).join(', ') || 'none is';
+    throw new RxgradError('unknownVersion', { store: 'versions in memory', expected, got: version });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  async #copy(slot: Slot, options: KeepOptions): Promise<KeptVersion> {
+    const { arena, leftRight, origins, byteLength } = this.#owner;
+    const facts = leftRight.facts(slot);
+    const known = this.#kept.find((kept) => kept.version === facts.version);
+    if (known) return this.#labelled(known, options);
+    const from = leftRight.address(slot);
+    const address = arena.allocate(byteLength);
+    for (let at = 0; at < byteLength; at += PORTION_BYTES) {
+      if (at > 0) await eventLoopTurn();
+      const end = Math.min(byteLength, at + PORTION_BYTES);
+      copyBytes(arena.bytes, arena.bytes, address + at, from + at, from + end);
+    }
+    const { version, madeAtMs, position } = origins.factsOf(facts);
+    return this.#labelled(this.#make(version, origins.of(position, madeAtMs), address), options);
+  }
+
+  #make(version: number, origin: Origin, copied?: number): Kept {
+    this.#makeRoom();
+    const { arena, leftRight, origins, byteLength } = this.#owner;
+    const slot = this.#free.shift()!;
+    const address = copied ?? arena.allocate(byteLength);
+    leftRight.describe(slot, version, origin, address);
+    const kept = { ...origins.factsOf(leftRight.facts(slot)), slot, address, labels: new Set<string>() };
+    this.#kept.push(kept);
+    return kept;
+  }
+
+  #makeRoom(): void {
+    while (this.#kept.length >= this.#limit) {
+      const oldest = this.#kept.find((kept) => kept.labels.size === 0 && this.#isIdle(kept));
+      if (!oldest) break;
+      this.#drop(oldest);
+    }
+    const free = this.#free.length > 0;
+    expectOption(free, 'versions to be kept', `at most ${MOST_KEPT}`, 'as many that have labels or are in use');
+  }
+
+  #isIdle({ slot }: Kept): boolean {
+    const { leftRight } = this.#owner;
+    return slot !== leftRight.live && slot !== leftRight.wished && leftRight.isFree(slot);
+  }
+
+  #drop(kept: Kept): void {
+    const { arena, byteLength } = this.#owner;
+    this.#kept = this.#kept.filter((other) => other !== kept);
+    this.#free.push(kept.slot);
+    arena.release(kept.address, byteLength);
+  }
+
+  #labelled(kept: Kept, { labels = [] }: KeepOptions): KeptVersion {
+    for (const name of labels) {
+      const isName = /^[\p{L}\p{N}_.-]+$/u.test(name) && !/^\d+$/.test(name) && name.length <= LONGEST_LABEL;
+      expectOption(isName, 'label', `up to ${LONGEST_LABEL} letters, digits, "_", "." or "-", not digits alone`, name);
+      this.unlabel(name);
+      kept.labels.add(name);
+    }
+    return shown(kept);
+  }
+}
+
+function shown({ slot, version, madeAtMs, position, labels }: Kept): KeptVersion {
+  return { slot, version, madeAtMs, position, labels: [...labels] };
+}
+
+function isNamed({ version, labels }: Kept, name: number | string): boolean {
+  return typeof name === 'number' ? version === name : labels.has(name);
+}
