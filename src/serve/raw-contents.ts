@@ -11,6 +11,7 @@ export function readRaw(name: string, datatype: Datatype, elements: number, byte
   if (datatype === 'BYTES') return readTexts(name, elements, bytes);
   const expected = elements * bytesPerElement(datatype);
   if (bytes.length !== expected) throw problemOf(name, `${expected} bytes (${elements} of ${datatype})`, `${bytes.length}`);
+  if (datatype === 'BOOL' && bytes.some((byte) => byte > 1)) throw problemOf(name, 'BOOL as bytes of 0 and 1', 'another');
   if (bytes.byteOffset % bytesPerElement(datatype) === 0) return numericView(datatype, bytes.buffer, bytes.byteOffset, elements);
   return numericView(datatype, Uint8Array.prototype.slice.call(bytes).buffer, 0, elements);
 }
