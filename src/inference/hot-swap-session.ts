@@ -13,7 +13,8 @@ import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openRunners } from './open-runners.ts';
 import type { ModelOutput } from './open-session.ts';
 import { Pool } from './pool.ts';
-import type { Feeds, Outputs } from './runner.ts';
+import { runError } from './run-batch.ts';
+import type { Feeds, Outputs, RunResult } from './runner.ts';
 import { type HotSwapSessionOptions, parseSessionOptions, type StalenessOptions } from './session-options.ts';
 import { StalenessLimit } from './staleness-limit.ts';
 
@@ -136,7 +137,13 @@ export class HotSwapSession {
     if (options?.deadlineMs !== undefined) assertDeadline(options.deadlineMs);
     const asked = options?.version;
     const slot = asked === undefined ? null : this.params.kept.find(asked).slot;
-    const { outputs, weights, durationMs } = await this.#pool.ask(feeds, slot, options);
+    let result: RunResult;
+    try {
+      result = await this.#pool.ask(feeds, slot, options);
+    } catch (error) {
+      throw runError(this.model, error);
+    }
+    const { outputs, weights, durationMs } = result;
     const facts = this.params.origins.factsOf(weights);
     const { version, position } = facts;
     if (channels.prediction.hasSubscribers) {

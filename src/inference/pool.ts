@@ -8,7 +8,7 @@ import { LocalRunner } from './local-runner.ts';
 import type { ModelInput } from './onnx/model.ts';
 import type { ModelOutput } from './open-session.ts';
 import { PredictionQueue } from './prediction-queue.ts';
-import { runBatch, runError } from './run-batch.ts';
+import { runBatch } from './run-batch.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
 
 /** How predictions wait, and are put together. */
@@ -42,7 +42,7 @@ export class Pool {
   readonly #queue: PredictionQueue;
   readonly #signatures: Signatures | null;
   /** Where a prediction can go past the queue. */
-  readonly #direct: Lane | null;
+  readonly #direct: LocalRunner | null;
   #batches: boolean;
   #immediate: NodeJS.Immediate | null = null;
   #timer: NodeJS.Timeout | undefined;
@@ -58,8 +58,8 @@ export class Pool {
     this.#queue = new PredictionQueue(options);
     this.#batches = options.maxBatch > 1 && isBatchable(model.inputs, model.outputs);
     this.#signatures = this.#batches ? new Signatures(model.inputs) : null;
-    const isLone = runners.length === 1 && runners[0] instanceof LocalRunner;
-    this.#direct = isLone && options.maxBatch === 1 ? this.#lanes[0]! : null;
+    const [first] = runners;
+    this.#direct = first instanceof LocalRunner && options.maxBatch === 1 ? first : null;
     for (const runner of runners) runner.onCapacity = this.#onCapacity;
   }
 
@@ -73,9 +73,9 @@ export class Pool {
     return this.#batches;
   }
 
-  /** Resolves to what a runner makes of it. `slot` is that of a version that is kept, or null for the live ones. */
+  /** Resolves to what a runner makes of it; where it could not, see {@link runError}. `slot` is that of a version that is kept, or null for the live ones. */
   ask(feeds: Feeds, slot: Slot | null, options: AskOptions | undefined): Promise<RunResult> {
-    if (this.#direct && slot === null && options === undefined) return this.#runAtOnce(this.#direct, feeds);
+    if (this.#direct && slot === null && options === undefined) return this.#askAtOnce(this.#direct, feeds);
     const refusal = this.#refusal(options?.signal);
     if (refusal) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
@@ -124,6 +124,15 @@ export class Pool {
     this.#reader.close();
   }
 
+  /** onnxruntime keeps a queue of its own, which serves as well where nothing is put together or given up. */
+  #askAtOnce(runner: LocalRunner, feeds: Feeds): Promise<RunResult> {
+    const limit = this.#options.maxQueue;
+    if (this.#closed || runner.running > limit) {
+      return Promise.reject(this.#refusal(undefined) ?? new RxgradError('overloaded', { model: this.#model.name, limit }));
+    }
+    return runner.run(feeds, null);
+  }
+
   #refusal(signal: AbortSignal | undefined): RxgradError | null {
     const model = this.#model.name;
     const limit = this.#options.maxQueue;
@@ -136,22 +145,6 @@ export class Pool {
   /** Why nothing can run, if no runner can. */
   get #failure(): RxgradError | null {
     return this.#lanes.every(({ runner }) => runner.failure !== null) ? this.#lanes[0]!.runner.failure : null;
-  }
-
-  /** onnxruntime keeps a queue of its own, which serves as well where nothing is put together or given up. */
-  async #runAtOnce(lane: Lane, feeds: Feeds): Promise<RunResult> {
-    if (lane.running >= this.#options.maxQueue + lane.runner.capacity) {
-      throw new RxgradError('overloaded', { model: this.#model.name, limit: this.#options.maxQueue });
-    }
-    lane.running++;
-    this.#running++;
-    try {
-      return await lane.runner.run(feeds, null);
-    } catch (error) {
-      throw runError(this.#model.name, error);
-    } finally {
-      this.#free(lane);
-    }
   }
 
   /** One that is running already runs on, and nobody hears of it. */
