@@ -1,4 +1,4 @@
-import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { ParameterSpec } from '../params/layout.ts';
@@ -8,12 +8,16 @@ import { assertFeeds } from './feeds.ts';
 import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { trainableInitializers } from './onnx/trainable-initializers.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
+import { type OpenedSession, openSession } from './open-session.ts';
 import { type Feeds, WeightFeeds } from './weight-feeds.ts';
 
 export interface HotSwapSessionOptions {
-  /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
+  /** Initializers that become swappable weights. Default: the floating-point ones of rank 1 and up that are not mere settings. */
   readonly trainable?: readonly string[];
-  /** Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. */
+  /**
+   * Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. Of
+   * `executionProviders`, those that are not there are left out with a warning, and `cpu` comes last.
+   */
   readonly session?: InferenceSession.SessionOptions;
 }
 
@@ -38,6 +42,8 @@ export class HotSwapSession {
   /** The inputs that `predict` takes. */
   readonly inputs: readonly ModelInput[];
   readonly outputNames: readonly string[];
+  /** The execution providers in use, most preferred first. */
+  readonly providers: readonly string[];
   readonly #session: InferenceSession;
   readonly #reader: WeightsReader;
   readonly #weights: WeightFeeds;
@@ -56,11 +62,12 @@ export class HotSwapSession {
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
     const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
-    const session = await openSession(model, bytes, options.session);
-    return new HotSwapSession(model, session, params ?? Parameters.create(specs));
+    const opened = await openSession(model, bytes, options.session);
+    return new HotSwapSession(model, opened, params ?? Parameters.create(specs));
   }
 
-  private constructor(model: Model, session: InferenceSession, params: Parameters) {
+  private constructor(model: Model, { session, providers }: OpenedSession, params: Parameters) {
+    this.providers = providers;
     this.model = model.name;
     this.params = params;
     this.inputs = modelInputs(model);
@@ -116,7 +123,7 @@ function specsOf(model: Model, trainable: readonly string[] | undefined): Record
   if (weights.length === 0) {
     throw new RxgradError('unsupportedModel', {
       model: model.name,
-      problem: 'it has no float32 initializer of rank 1 or more to train',
+      problem: 'it has no floating-point initializer of rank 1 or more to train',
       advice: 'Export it with its weights as initializers, or name them through the option `trainable`',
     });
   }
@@ -133,21 +140,4 @@ function assertSameParameters(params: Parameters, specs: Readonly<Record<string,
     ...params.names.filter((name) => !(name in specs)).map((name) => `"${name}" is not in the model`),
   ];
   assertNoDifferences(differences);
-}
-
-async function openSession(
-  { name, folder }: Model,
-  bytes: Uint8Array,
-  options: InferenceSession.SessionOptions = {},
-): Promise<InferenceSession> {
-  const external = folder === undefined ? {} : { extra: { session: { model_external_initializers_file_folder_path: folder } } };
-  try {
-    return await InferenceSession.create(bytes, { intraOpNumThreads: 1, interOpNumThreads: 1, ...external, ...options });
-  } catch (cause) {
-    throw new RxgradError(
-      'invalidModel',
-      { model: name, got: `one that onnxruntime refuses: ${(cause as Error).message}` },
-      { cause },
-    );
-  }
 }
