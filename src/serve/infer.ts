@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-node';
 import { RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
-import { datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
+import { type Datatype, datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
 import type { InferContext, InferParameters, InferRequest, InferResponse, InferTensor } from './infer-request.ts';
 import { type ServablePrediction, type ServedModel, type ServedModels, versionOf } from './served-models.ts';
 import { shownText } from './shown-text.ts';
@@ -51,9 +51,20 @@ function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<str
     if (data.length !== elements) {
       throw problemOf(model, name, `with ${elements} elements, as its shape [${shape}] says`, `${data.length}`);
     }
-    feeds[name] = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
+    if (datatype === 'BYTES' && (data as readonly string[]).some((text) => text.includes('\0'))) {
+      // onnxruntime-node would cut the text off there, silently.
+      throw problemOf(model, name, 'as text without zero bytes', 'some');
+    }
+    feeds[name] = tensorOf(datatype, data, shape);
   }
   return feeds;
+}
+
+function tensorOf(datatype: Datatype, data: TensorData, shape: readonly number[]): Tensor {
+  const tensor = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
+  // Where there is an array of half floats, onnxruntime-common turns bits into one, which onnxruntime-node cannot read.
+  if (datatype === 'FP16') Object.defineProperty(tensor, 'data', { value: data });
+  return tensor;
 }
 
 function assertOutputs(model: ServedModel, { outputs }: InferRequest): void {
