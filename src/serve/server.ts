@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
 import { type Logger, pino } from 'pino';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
@@ -31,7 +32,7 @@ export interface ServeTls {
   readonly cert: string;
   readonly key: string;
   /** Authorities of clients: with it, only clients with a certificate of theirs are let in. */
-  readonly ca?: string;
+  readonly ca?: string | undefined;
 }
 
 export interface ServeLimits {
@@ -126,13 +127,21 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     ...checked,
     models: new ServedModels(checked.models),
     token: checked.token,
-    tls: tls && {
-      cert: pemOf(tls.cert, 'cert'),
-      key: pemOf(tls.key, 'key'),
-      ca: tls.ca === undefined ? undefined : pemOf(tls.ca, 'ca'),
-    },
+    tls: tls && secureOf(tls),
     log: typeof log === 'string' ? pino({ level: log }, pino.destination({ dest: 2, sync: false })) : log,
   });
+}
+
+function secureOf({ cert, key, ca }: ServeTls) {
+  const secure = { cert: pemOf(cert, 'cert'), key: pemOf(key, 'key'), ca: ca === undefined ? undefined : pemOf(ca, 'ca') };
+  try {
+    createSecureContext(secure);
+  } catch (cause) {
+    // The cause may quote from the key.
+    const got = `others (${(cause as NodeJS.ErrnoException).code ?? 'unreadable'})`;
+    throw new RxgradError('invalidOption', { option: 'serve: tls', expected: 'a certificate and its key', got });
+  }
+  return secure;
 }
 
 /** What is no PEM is the path of some. */
