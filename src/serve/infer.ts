@@ -9,6 +9,18 @@ import { shownText } from './shown-text.ts';
 /** Answers a request of the Open Inference Protocol. What is wrong with it is an error with the status to answer. */
 export async function infer(models: ServedModels, request: InferRequest, context: InferContext = {}): Promise<InferResponse> {
   const model = models.find(request.model);
+  const start = performance.now();
+  let isAnswered = false;
+  try {
+    const response = await predict(model, request, context);
+    isAnswered = true;
+    return response;
+  } finally {
+    model.figures.count(isAnswered, performance.now() - start);
+  }
+}
+
+async function predict(model: ServedModel, request: InferRequest, context: InferContext): Promise<InferResponse> {
   if (!model.ready) throw new RxgradError('notReady', { model: model.name });
   const feeds = feedsOf(model, request.inputs);
   assertOutputs(model, request);

@@ -2,6 +2,7 @@ import type { Tensor } from 'onnxruntime-node';
 import { RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
 import { type Datatype, datatypeOf } from './datatypes.ts';
+import { ModelFigures } from './model-figures.ts';
 import { shownText } from './shown-text.ts';
 
 /** A model's input or output as onnxruntime describes it. */
@@ -64,6 +65,7 @@ export interface TensorSignature {
 export class ServedModel {
   readonly name: string;
   readonly session: Servable;
+  readonly figures = new ModelFigures();
   readonly inputs: ReadonlyMap<string, TensorSignature>;
   readonly outputs: ReadonlyMap<string, TensorSignature>;
 
