@@ -50,7 +50,8 @@ export function positionText({ topic, partition, offset }: Position): string {
   return `${topic}/${partition}/${offset}`;
 }
 
-function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
+/** The tensors of a request as a session takes them. */
+export function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
   const feeds: Record<string, Tensor> = Object.create(null);
   for (const { name, datatype, shape, data } of inputs) {
     const signature = model.inputs.get(name);

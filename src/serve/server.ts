@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
@@ -6,6 +5,7 @@ import { count, nonNegative, parseOptions, positive } from '../options.ts';
 import { startGrpcServer } from './grpc/grpc-server.ts';
 import { startHttpServer } from './http/http-server.ts';
 import { type Servable, ServedModels } from './served-models.ts';
+import { readTls, type ServeTls } from './tls.ts';
 
 /** What `serve` serves, where, and within which limits. */
 export interface ServeOptions {
@@ -27,14 +27,6 @@ export interface ServeOptions {
   readonly log?: Logger | 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** One in so many requests that went well leaves a line at `info`; those that failed always do. Default 0: none. */
   readonly logEvery?: number;
-}
-
-/** A certificate and its key, as PEM or as paths of files that hold it. */
-export interface ServeTls {
-  readonly cert: string;
-  readonly key: string;
-  /** Authorities of clients: with it, only clients with a certificate of theirs are let in. */
-  readonly ca?: string;
 }
 
 export interface ServeLimits {
@@ -133,11 +125,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     ...checked,
     models: new ServedModels(checked.models),
     token: checked.token,
-    tls: tls && {
-      cert: pemOf(tls.cert, 'cert'),
-      key: pemOf(tls.key, 'key'),
-      ca: tls.ca === undefined ? undefined : pemOf(tls.ca, 'ca'),
-    },
+    tls: tls && readTls(tls),
     log: typeof log === 'string' ? pino({ level: log }, pino.destination({ dest: 2, sync: false })) : log,
   };
   const { host, timeouts, grpcPort } = checked;
@@ -171,21 +159,3 @@ const problems: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'this machine has no such address',
   ENOTFOUND: 'there is no such host',
 };
-
-/** What is no PEM is the path of some. */
-function pemOf(text: string, option: string): string {
-  if (text.includes('-----BEGIN ')) return text;
-  let pem: string;
-  try {
-    pem = readFileSync(text, 'utf8');
-  } catch (cause) {
-    const got = `a file that cannot be read (${(cause as NodeJS.ErrnoException).code})`;
-    throw new RxgradError('invalidOption', { option: `serve: tls.${option}`, expected: 'PEM, or the path of some', got });
-  }
-  if (pem.includes('-----BEGIN ')) return pem;
-  throw new RxgradError('invalidOption', {
-    option: `serve: tls.${option}`,
-    expected: 'PEM, or the path of some',
-    got: 'a file of something else',
-  });
-}
