@@ -7,7 +7,7 @@ export interface ServeTls {
   readonly cert: string;
   readonly key: string;
   /** Authorities of clients: with it, only clients with a certificate of theirs are let in. */
-  readonly ca?: string;
+  readonly ca?: string | undefined;
 }
 
 /** A certificate and its key as PEM. */
