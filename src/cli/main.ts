@@ -8,6 +8,7 @@ import { checkpointCommand } from './checkpoint.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -16,6 +17,7 @@ try {
     .description('Online learning as a stream: gradients in, hot-swapped weights out.')
     .version(version)
     .addCommand(await runCommand(process.argv.slice(2)))
+    .addCommand(serveCommand())
     .addCommand(checkpointCommand())
     .addCommand(replayCommand())
     .addCommand(blameCommand())

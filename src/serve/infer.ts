@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-node';
 import { RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
-import { type Datatype, datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
+import { datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
 import type { InferContext, InferParameters, InferRequest, InferResponse, InferTensor } from './infer-request.ts';
 import { type ServablePrediction, type ServedModel, type ServedModels, versionOf } from './served-models.ts';
 import { shownText } from './shown-text.ts';
@@ -12,30 +12,25 @@ export async function infer(models: ServedModels, request: InferRequest, context
   const start = performance.now();
   let isAnswered = false;
   try {
-    const response = await predict(model, request, context);
+    if (!model.ready) throw new RxgradError('notReady', { model: model.name });
+    const feeds = feedsOf(model, request.inputs);
+    assertOutputs(model, request);
+    const prediction = await model.session.predict(feeds, {
+      version: request.version === null ? undefined : versionOf(request.version),
+      signal: context.signal,
+      deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
+    });
     isAnswered = true;
-    return response;
+    return {
+      model: model.name,
+      version: String(prediction.version),
+      id: request.id,
+      parameters: parametersOf(prediction),
+      outputs: outputsOf(model, request, prediction),
+    };
   } finally {
     model.figures.count(isAnswered, performance.now() - start);
   }
-}
-
-async function predict(model: ServedModel, request: InferRequest, context: InferContext): Promise<InferResponse> {
-  if (!model.ready) throw new RxgradError('notReady', { model: model.name });
-  const feeds = feedsOf(model, request.inputs);
-  assertOutputs(model, request);
-  const prediction = await model.session.predict(feeds, {
-    version: request.version === null ? undefined : versionOf(request.version),
-    signal: context.signal,
-    deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
-  });
-  return {
-    model: model.name,
-    version: String(prediction.version),
-    id: request.id,
-    parameters: parametersOf(prediction),
-    outputs: outputsOf(model, request, prediction),
-  };
 }
 
 /** How many elements a shape has; it is checked already. */
@@ -50,7 +45,8 @@ export function positionText({ topic, partition, offset }: Position): string {
   return `${topic}/${partition}/${offset}`;
 }
 
-function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
+/** The tensors of a request as a session takes them. */
+export function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
   const feeds: Record<string, Tensor> = Object.create(null);
   for (const { name, datatype, shape, data } of inputs) {
     const signature = model.inputs.get(name);
@@ -67,16 +63,9 @@ function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<str
       // onnxruntime-node would cut the text off there, silently.
       throw problemOf(model, name, 'as text without zero bytes', 'some');
     }
-    feeds[name] = tensorOf(datatype, data, shape);
+    feeds[name] = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
   }
   return feeds;
-}
-
-function tensorOf(datatype: Datatype, data: TensorData, shape: readonly number[]): Tensor {
-  const tensor = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
-  // Where there is an array of half floats, onnxruntime-common turns bits into one, which onnxruntime-node cannot read.
-  if (datatype === 'FP16') Object.defineProperty(tensor, 'data', { value: data });
-  return tensor;
 }
 
 function assertOutputs(model: ServedModel, { outputs }: InferRequest): void {

@@ -103,7 +103,7 @@ describe('TLS', () => {
       'serve: tls.cert: expected PEM, or the path of some, got a file that cannot be read (ENOENT)',
     );
     const mixed = start(t, { tls: { cert: own.cert, key: authority.key } });
-    await expect(mixed).rejects.toThrow('serve: tls: expected a certificate and its key, got others');
+    await expect(mixed).rejects.toThrow('serve: tls: expected a certificate and its own key, got what OpenSSL refuses');
     await expect(start(t, { tls: { cert: own.cert, key: 7 as never } })).rejects.toThrow('serve: tls.key: expected string');
   });
 

@@ -11,7 +11,7 @@ describe('routes of the protocol', () => {
     const ready = await ask('/v2/health/ready');
     expect(ready.status).toBe(200);
     expect(ready.json).toEqual({ live: true, ready: true, models: [{ name: 'm', ready: true, providers: ['cpu'] }] });
-    const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'model_repository'];
+    const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'model_repository', 'statistics'];
     expect((await ask('/v2')).json).toEqual({ name: 'rxgrad', version, extensions });
   });
 
@@ -84,6 +84,16 @@ describe('routes of the protocol', () => {
     expect(one.json.outputs).toEqual([{ name: 'y', datatype: 'FP32', shape: [1, 1], data: [32] }]);
   });
 
+  it('count what was asked', async (t) => {
+    const { ask } = await start(t);
+    await ask('/v2/models/m/infer', { json: floats });
+    await ask('/v2/models/m/infer', { json: { inputs: [] } });
+    const stats = { name: 'm', version: '0', inference_count: 1, inference_stats: { success: { count: 1 }, fail: { count: 1 } } };
+    for (const path of ['/v2/models/stats', '/v2/models/m/stats', '/v2/models/m/versions/0/stats']) {
+      expect((await ask(path)).json).toMatchObject({ model_stats: [stats] });
+    }
+  });
+
   it('pass on what there is to say of the weights', async (t) => {
     const { ask, model } = await start(t);
     const { predict } = model;
@@ -120,10 +130,10 @@ describe('routes of the protocol', () => {
 
   it('say which of other servers they do not have', async (t) => {
     const { ask } = await start(t);
-    const { status, json } = await ask('/v2/models/m/stats');
+    const { status, json } = await ask('/v2/models/m/generate', { json: {} });
     expect([status, json]).toEqual([
       501,
-      { error: '/v2/models/{model}/stats is something that other servers of the protocol offer, but not this one' },
+      { error: '/v2/models/{model}/generate is something that other servers of the protocol offer, but not this one' },
     ]);
     expect((await ask('/v2/repository/models/m/load', { json: {} })).status).toBe(501);
     expect((await ask('/v2/systemsharedmemory/status')).status).toBe(501);
