@@ -94,6 +94,7 @@ const table = {
   unknownRoute: ['stop', 404, 'Expected a path of the Open Inference Protocol (/v2/...), got {method} {path}'],
   unauthorized: ['stop', 401, 'Expected the token of this server (Authorization: Bearer ...), got none, or another'],
   adminClosed: ['stop', 403, 'Admin routes are closed, because the server was started without a token'],
+  cannotListen: ['stop', 503, 'Cannot listen on {address}: {problem}. Free it, or take another port'],
   sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],

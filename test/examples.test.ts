@@ -17,6 +17,7 @@ const modules: Readonly<Record<string, readonly string[]>> = {
   '../src/autodiff/mlp-plan.ts': ['mlpPlan'],
   '../src/autodiff/mlp-gradients.ts': ['mlpGradients'],
   '../src/sources/kafka/index.ts': ['kafkaTransport'],
+  '../src/serve/index.ts': ['serve'],
 };
 const surroundings = [
   ...Object.entries(modules).flatMap(([from, names]) => names.map((name) => `const ${name}: typeof import('${from}').${name};`)),

@@ -9,6 +9,7 @@ import { deadLettersCommand } from './dead-letters.ts';
 import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -19,6 +20,7 @@ try {
     // `export` has a --version of its own.
     .enablePositionalOptions()
     .addCommand(await runCommand(process.argv.slice(2)))
+    .addCommand(serveCommand())
     .addCommand(checkpointCommand())
     .addCommand(exportCommand())
     .addCommand(replayCommand())

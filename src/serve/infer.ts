@@ -1,5 +1,5 @@
 import { Tensor } from 'onnxruntime-node';
-import { RxgradError } from '../errors.ts';
+import { type ErrorDetails, type ErrorKey, isRxgradError, RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
 import { datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
 import type { InferContext, InferParameters, InferRequest, InferResponse, InferTensor } from './infer-request.ts';
@@ -12,30 +12,34 @@ export async function infer(models: ServedModels, request: InferRequest, context
   const start = performance.now();
   let isAnswered = false;
   try {
-    const response = await predict(model, request, context);
+    if (!model.ready) throw new RxgradError('notReady', { model: model.name });
+    const feeds = feedsOf(model, request.inputs);
+    assertOutputs(model, request);
+    const prediction = await model.session.predict(feeds, {
+      version: request.version === null ? undefined : versionOf(request.version),
+      signal: context.signal,
+      deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
+    });
     isAnswered = true;
-    return response;
+    return {
+      model: model.name,
+      version: String(prediction.version),
+      id: request.id,
+      parameters: parametersOf(prediction),
+      outputs: outputsOf(model, request, prediction),
+    };
+  } catch (error) {
+    throw underItsName(model, error);
   } finally {
     model.figures.count(isAnswered, performance.now() - start);
   }
 }
 
-async function predict(model: ServedModel, request: InferRequest, context: InferContext): Promise<InferResponse> {
-  if (!model.ready) throw new RxgradError('notReady', { model: model.name });
-  const feeds = feedsOf(model, request.inputs);
-  assertOutputs(model, request);
-  const prediction = await model.session.predict(feeds, {
-    version: request.version === null ? undefined : versionOf(request.version),
-    signal: context.signal,
-    deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
-  });
-  return {
-    model: model.name,
-    version: String(prediction.version),
-    id: request.id,
-    parameters: parametersOf(prediction),
-    outputs: outputsOf(model, request, prediction),
-  };
+/** Sessions call a model by the path of its file, which is no business of clients. */
+function underItsName({ name }: ServedModel, error: unknown): unknown {
+  if (!isRxgradError(error) || error.details.model === undefined || error.details.model === name) return error;
+  const details = { ...error.details, model: name };
+  return new RxgradError(error.key, details as ErrorDetails<ErrorKey>, { cause: error });
 }
 
 /** How many elements a shape has; it is checked already. */
@@ -50,7 +54,8 @@ export function positionText({ topic, partition, offset }: Position): string {
   return `${topic}/${partition}/${offset}`;
 }
 
-function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
+/** The tensors of a request as a session takes them. */
+export function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<string, Tensor> {
   const feeds: Record<string, Tensor> = Object.create(null);
   for (const { name, datatype, shape, data } of inputs) {
     const signature = model.inputs.get(name);
@@ -62,6 +67,10 @@ function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Record<str
     const elements = elementsOf(shape);
     if (data.length !== elements) {
       throw problemOf(model, name, `with ${elements} elements, as its shape [${shape}] says`, `${data.length}`);
+    }
+    if (datatype === 'BYTES' && (data as readonly string[]).some((text) => text.includes('\0'))) {
+      // onnxruntime-node would cut the text off there, silently.
+      throw problemOf(model, name, 'as text without zero bytes', 'some');
     }
     feeds[name] = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
   }

@@ -3,7 +3,13 @@ import { createRequire } from 'node:module';
 import type { ServedModel, ServedModels, TensorSignature } from './served-models.ts';
 
 /** Names of the protocol's extensions that the server knows. */
-export const extensions: readonly string[] = ['binary_tensor_data', 'parameters', 'model_configuration', 'model_repository'];
+export const extensions: readonly string[] = [
+  'binary_tensor_data',
+  'parameters',
+  'model_configuration',
+  'model_repository',
+  'statistics',
+];
 
 export interface ServerMetadata {
   readonly name: string;
@@ -59,6 +65,22 @@ export function modelConfig(model: ServedModel) {
     max_batch_size: 0,
     input: [...model.inputs.values()].map(tensor),
     output: [...model.outputs.values()].map(tensor),
+  };
+}
+
+/** What was asked of a model since the server began, in the words of Triton's statistics. */
+export function modelStatistics({ name, session, figures }: ServedModel) {
+  const duration = (count: number, ms: number) => ({ count, ns: Math.round(ms * 1e6) });
+  return {
+    name,
+    version: String(session.version),
+    last_inference: figures.lastAtMs,
+    inference_count: figures.answered,
+    execution_count: figures.answered,
+    inference_stats: {
+      success: duration(figures.answered, figures.answeredMs),
+      fail: duration(figures.failed, figures.failedMs),
+    },
   };
 }
 

@@ -1,13 +1,15 @@
+import { Tensor } from 'onnxruntime-node';
 import { HotSwapSession, type HotSwapSessionOptions } from '../inference/hot-swap-session.ts';
 import { dataTypeName } from '../inference/onnx/data-types.ts';
 import { readModel } from '../inference/onnx/model.ts';
-import type { Parameters } from '../params/parameters.ts';
-import type { Servable, ServablePredictOptions, ServableTensor, ServableVersion } from './served-models.ts';
+import type { Feeds } from '../inference/runner.ts';
+import type { Swappable } from '../sinks/hot-swap.ts';
+import { datatypeOf, type NumericDatatype, numericArray } from './datatypes.ts';
+import type { Servable, ServablePredictOptions, ServableTensor } from './served-models.ts';
 
 /** A session as a server needs it. */
-export interface OpenServable extends Servable {
-  readonly params: Parameters;
-  warmUp(): Promise<void>;
+export interface OpenServable extends Servable, Swappable {
+  warmUp(requests?: Iterable<Feeds>): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -16,12 +18,6 @@ export async function openServable(onnx: string | Uint8Array, options: HotSwapSe
   const session = await HotSwapSession.load(onnx, undefined, options);
   const { params } = session;
   let ready = false;
-  const versions = (): ServableVersion[] => {
-    const kept = params.kept.list().map((of) => ({ ...of, live: of.version === params.liveVersion, inMemory: true }));
-    const live = { ...params.live, labels: [], live: true, inMemory: true };
-    const all = kept.some((of) => of.live) ? kept : [live, ...kept];
-    return all.map((of) => ({ ...of, pinned: params.pinned && of.live }));
-  };
   return {
     params,
     inputs: session.inputs,
@@ -39,16 +35,30 @@ export async function openServable(onnx: string | Uint8Array, options: HotSwapSe
       const { madeAtMs, position } = params.live;
       return { ...prediction, ageMs: Date.now() - madeAtMs, position, stale: false };
     },
-    versions: async () => versions(),
-    rollback: (version) => params.show(params.kept.find(version)),
-    pin: (version) => params.pin(version === undefined ? undefined : params.kept.find(version)),
-    unpin: () => params.unpin(),
-    label: (version, name) => params.kept.label(version, name),
-    async warmUp() {
+    swap: () => session.swap(),
+    versions: () => session.versions(),
+    rollback: (version) => session.rollback(version),
+    pin: (version) => session.pin(version),
+    unpin: () => session.unpin(),
+    label: (version, name) => session.label(version, name),
+    async warmUp(requests = [madeUp(session)]) {
+      for (const feeds of requests) await session.predict(feeds);
       ready = true;
     },
     dispose: () => session.dispose(),
   };
+}
+
+function madeUp({ inputs }: HotSwapSession): Feeds {
+  return Object.fromEntries(
+    inputs.map(({ name, type, dims = [1] }) => {
+      const shape = dims.map((dim) => (typeof dim === 'number' ? dim : 1));
+      const elements = shape.reduce((size, dim) => size * dim, 1);
+      const data =
+        type === 'string' ? new Array<string>(elements).fill('') : numericArray(datatypeOf(type) as NumericDatatype, elements);
+      return [name, new Tensor(type as 'float32', data as Float32Array, shape)];
+    }),
+  );
 }
 
 function outputsOf(onnx: string | Uint8Array): ServableTensor[] {

@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, nonNegative, parseOptions, positive } from '../options.ts';
+import { startGrpcServer } from './grpc/grpc-server.ts';
 import { startHttpServer } from './http/http-server.ts';
 import { type Servable, ServedModels } from './served-models.ts';
+import { readTls, type ServeTls } from './tls.ts';
 
 /** What `serve` serves, where, and within which limits. */
 export interface ServeOptions {
@@ -14,6 +15,8 @@ export interface ServeOptions {
   readonly host?: string;
   /** Of HTTP. Default 8000; 0 for any that is free. */
   readonly port?: number;
+  /** Of gRPC; 0 for any that is free. Default: no gRPC. */
+  readonly grpcPort?: number;
   /** Opens the admin routes to who has it: at least 16 characters. Without it they are closed. */
   readonly token?: string;
   /** Serves HTTPS. */
@@ -24,14 +27,6 @@ export interface ServeOptions {
   readonly log?: Logger | 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** One in so many requests that went well leaves a line at `info`; those that failed always do. Default 0: none. */
   readonly logEvery?: number;
-}
-
-/** A certificate and its key, as PEM or as paths of files that hold it. */
-export interface ServeTls {
-  readonly cert: string;
-  readonly key: string;
-  /** Authorities of clients: with it, only clients with a certificate of theirs are let in. */
-  readonly ca?: string;
 }
 
 export interface ServeLimits {
@@ -61,19 +56,23 @@ export interface ServeTimeouts {
 export interface RunningServer {
   readonly url: string;
   readonly port: number;
+  /** Of gRPC; null without it. */
+  readonly grpcPort: number | null;
   /** Stops being ready, lets requests that are under way end, and closes. Sessions stay open. */
   close(): Promise<void>;
 }
 
 const LEAST_TOKEN_CHARACTERS = 16;
 
+const port = v.pipe(v.number(), v.integer('a port'), v.minValue(0), v.maxValue(65535));
 const schema = v.strictObject({
   models: v.custom<Readonly<Record<string, Servable>>>(
     (models) => typeof models === 'object' && models !== null && Object.keys(models).length > 0,
     'at least one session by its name',
   ),
   host: v.optional(v.pipe(v.string(), v.nonEmpty('a host name')), '127.0.0.1'),
-  port: v.optional(v.pipe(v.number(), v.integer('a port'), v.minValue(0), v.maxValue(65535)), 8000),
+  port: v.optional(port, 8000),
+  grpcPort: v.optional(port),
   token: v.optional(
     v.pipe(
       v.string(),
@@ -114,7 +113,7 @@ const schema = v.strictObject({
 const isSecret = (path: string) => path === 'token' || path === 'tls.key';
 
 /**
- * Serves models through the Open Inference Protocol over HTTP.
+ * Serves models through the Open Inference Protocol over HTTP, and over gRPC where it is given a port.
  *
  * @example
  * const session = await HotSwapSession.load('model.onnx');
@@ -122,33 +121,41 @@ const isSecret = (path: string) => path === 'token' || path === 'tls.key';
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { log, tls, ...checked } = parseOptions(schema, options, 'serve', isSecret);
-  return startHttpServer({
+  const shared = {
     ...checked,
     models: new ServedModels(checked.models),
     token: checked.token,
-    tls: tls && {
-      cert: pemOf(tls.cert, 'cert'),
-      key: pemOf(tls.key, 'key'),
-      ca: tls.ca === undefined ? undefined : pemOf(tls.ca, 'ca'),
-    },
+    tls: tls && readTls(tls),
     log: typeof log === 'string' ? pino({ level: log }, pino.destination({ dest: 2, sync: false })) : log,
-  });
+  };
+  const { host, timeouts, grpcPort } = checked;
+  const http = await listening(`${host}:${checked.port}`, () => startHttpServer(shared));
+  if (grpcPort === undefined) return { ...http, grpcPort: null };
+  try {
+    const options = { ...shared, port: grpcPort, predictMs: timeouts.predictMs };
+    const grpc = await listening(`${host}:${grpcPort}`, () => startGrpcServer(options));
+    const close = async () => void (await Promise.all([http.close(), grpc.close(timeouts.drainMs)]));
+    return { url: http.url, port: http.port, grpcPort: grpc.address.port, close };
+  } catch (error) {
+    await http.close();
+    throw error;
+  }
 }
 
-/** What is no PEM is the path of some. */
-function pemOf(text: string, option: string): string {
-  if (text.includes('-----BEGIN ')) return text;
-  let pem: string;
+/** Starts a server; says which address it could not have, and why. */
+async function listening<T>(address: string, start: () => Promise<T>): Promise<T> {
   try {
-    pem = readFileSync(text, 'utf8');
+    return await start();
   } catch (cause) {
-    const got = `a file that cannot be read (${(cause as NodeJS.ErrnoException).code})`;
-    throw new RxgradError('invalidOption', { option: `serve: tls.${option}`, expected: 'PEM, or the path of some', got });
+    const { code, syscall } = cause as NodeJS.ErrnoException;
+    if (syscall !== 'listen' && syscall !== 'getaddrinfo') throw cause;
+    throw new RxgradError('cannotListen', { address, problem: problems[code ?? ''] ?? String(code) }, { cause });
   }
-  if (pem.includes('-----BEGIN ')) return pem;
-  throw new RxgradError('invalidOption', {
-    option: `serve: tls.${option}`,
-    expected: 'PEM, or the path of some',
-    got: 'a file of something else',
-  });
 }
+
+const problems: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process has it',
+  EACCES: 'this user may not (ports below 1024 are kept for others)',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  ENOTFOUND: 'there is no such host',
+};

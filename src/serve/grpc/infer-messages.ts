@@ -1,7 +1,7 @@
-import { create } from '@bufbuild/protobuf';
+import { create, type Message } from '@bufbuild/protobuf';
 import { RxgradError } from '../../errors.ts';
 import { type Datatype, datatypeNames, isDatatype, type NumericDatatype, numericArray, type TensorData } from '../datatypes.ts';
-import type { InferParameters, InferRequest, InferResponse, InferTensor } from '../infer-request.ts';
+import type { InferParameters, InferRequest, InferResponse, InferTensor, RequestedOutput } from '../infer-request.ts';
 import { readRaw, textOf, writeRaw } from '../raw-contents.ts';
 import { shownText } from '../shown-text.ts';
 import {
@@ -10,12 +10,23 @@ import {
   type InferTensorContents,
   type ModelInferRequest,
   type ModelInferRequest_InferInputTensor,
+  type ModelInferRequest_InferRequestedOutputTensor,
   type ModelInferResponse,
   ModelInferResponse_InferOutputTensorSchema,
   ModelInferResponseSchema,
 } from './inference_pb.ts';
 
-type Values = Exclude<keyof InferTensorContents, keyof import('@bufbuild/protobuf').Message>;
+type Values = Exclude<keyof InferTensorContents, keyof Message>;
+
+/** How much one request may hold beside the limit on its bytes. */
+export interface InferLimits {
+  /** Inputs, and outputs asked for. */
+  readonly tensors: number;
+  /** Elements of one tensor. */
+  readonly elements: number;
+}
+
+const MOST_DIMS = 16;
 
 /** Where `contents` holds the elements of a type. Half floats have no place there. */
 const places: Readonly<Partial<Record<Datatype, Values>>> = {
@@ -34,8 +45,10 @@ const places: Readonly<Partial<Record<Datatype, Values>>> = {
 };
 
 /** Reads a request's message. Its tensors are lent: views of the bytes that came, where those lie as they have to. */
-export function requestOf(message: ModelInferRequest): InferRequest {
-  const { inputs, rawInputContents: raw } = message;
+export function requestOf(message: ModelInferRequest, limits: InferLimits): InferRequest {
+  const { inputs, outputs, rawInputContents: raw } = message;
+  assertCount('inputs', inputs.length, limits);
+  assertCount('outputs', outputs.length, limits);
   if (raw.length > 0 && raw.length !== inputs.length) {
     throw problemOf('raw_input_contents', `one for each of the ${inputs.length} inputs, or none`, `${raw.length}`);
   }
@@ -44,8 +57,8 @@ export function requestOf(message: ModelInferRequest): InferRequest {
     version: message.modelVersion === '' ? null : message.modelVersion,
     id: message.id,
     parameters: parametersOf(message.parameters),
-    inputs: inputs.map((input, i) => tensorOf(input, raw[i])),
-    outputs: message.outputs.map(({ name, parameters }) => ({ name, parameters: parametersOf(parameters) })),
+    inputs: inputs.map((input, i) => tensorOf(input, raw[i], limits)),
+    outputs: outputs.map(outputOf),
   };
 }
 
@@ -63,26 +76,43 @@ export function responseOf({ model, version, id, parameters, outputs }: InferRes
   });
 }
 
-function tensorOf(input: ModelInferRequest_InferInputTensor, raw: Uint8Array | undefined): InferTensor {
+function assertCount(where: string, got: number, { tensors }: InferLimits): void {
+  if (got > tensors) throw new RxgradError('requestTooLarge', { where, expected: `${tensors} of them`, got });
+}
+
+function outputOf({ name, parameters: given }: ModelInferRequest_InferRequestedOutputTensor): RequestedOutput {
+  const parameters = parametersOf(given);
+  for (const unsupported of ['shared_memory_region', 'classification']) {
+    if (parameters[unsupported] !== undefined) throw problemOf(`output "${shownText(name)}"`, 'no such parameter', unsupported);
+  }
+  return { name, parameters };
+}
+
+function tensorOf(input: ModelInferRequest_InferInputTensor, raw: Uint8Array | undefined, limits: InferLimits): InferTensor {
   const { datatype, contents } = input;
   const name = shownText(input.name);
   if (!isDatatype(datatype)) {
     throw problemOf(`tensor "${name}"`, `a datatype (${datatypeNames.join(', ')})`, `"${shownText(datatype)}"`);
   }
-  const { shape, elements } = shapeOf(name, input.shape);
+  if (input.parameters.shared_memory_region !== undefined) {
+    throw problemOf(`tensor "${name}"`, 'its data in the request', 'a region of shared memory');
+  }
+  const { shape, elements } = shapeOf(name, input.shape, limits);
   const filled = contents ? filledOf(contents) : [];
   if (raw && filled.length > 0) throw problemOf(`tensor "${name}"`, 'contents or raw_input_contents', 'both');
   const data = raw ? readRaw(name, datatype, elements, raw) : typedData(name, datatype, elements, contents, filled);
   return { name: input.name, datatype, shape, data };
 }
 
-function shapeOf(name: string, dims: readonly bigint[]): { shape: number[]; elements: number } {
+function shapeOf(name: string, dims: readonly bigint[], limits: InferLimits): { shape: number[]; elements: number } {
+  const where = `tensor "${name}"`;
+  if (dims.length > MOST_DIMS) throw problemOf(where, `a shape of at most ${MOST_DIMS} sizes`, `${dims.length}`);
   const shape = dims.map(Number);
+  const isShape = shape.every((dim) => dim >= 0 && Number.isSafeInteger(dim));
+  if (!isShape) throw problemOf(where, 'a shape of whole numbers from 0 on', `[${shape}]`);
   const elements = shape.reduce((size, dim) => size * dim, 1);
-  const isShape = shape.every((dim) => dim >= 0 && Number.isSafeInteger(dim)) && Number.isSafeInteger(elements);
-  if (isShape) return { shape, elements };
-  const got = shape.length > 8 ? `${shape.length} of them` : `[${shape}]`;
-  throw problemOf(`tensor "${name}"`, 'a shape of whole sizes from 0', got);
+  if (elements <= limits.elements) return { shape, elements };
+  throw new RxgradError('requestTooLarge', { where, expected: `${limits.elements} elements`, got: `[${shape}]` });
 }
 
 function filledOf(contents: InferTensorContents): Values[] {

@@ -5,7 +5,7 @@ import { infer } from '../infer.ts';
 import { modelMetadata, repositoryIndex, serverMetadata } from '../metadata.ts';
 import type { ServedModel, ServedModels } from '../served-models.ts';
 import { type CallSettings, streamed, unary } from './calls.ts';
-import { requestOf, responseOf } from './infer-messages.ts';
+import { type InferLimits, requestOf, responseOf } from './infer-messages.ts';
 import {
   type ModelConfigRequest,
   ModelConfigResponseSchema,
@@ -29,6 +29,7 @@ import { statusOf } from './status.ts';
 
 export interface HandlerOptions extends CallSettings {
   readonly models: ServedModels;
+  readonly limits: InferLimits;
   /** Whether requests are wanted: all models are warm, and the server is not about to end. */
   ready(): boolean;
 }
@@ -38,7 +39,7 @@ type Asked = ModelReadyRequest | ModelMetadataRequest | ModelConfigRequest | Mod
 
 /** What the server answers to each method of the protocol. */
 export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplementation {
-  const { models, ready } = options;
+  const { models, limits, ready } = options;
 
   async function modelOf({ name, version }: Asked): Promise<ServedModel> {
     const model = models.find(name);
@@ -81,7 +82,7 @@ export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplem
       create(RepositoryIndexResponseSchema, { models: repositoryIndex(models, request.ready) }),
     ),
     modelInfer: unary(options, 'ModelInfer', async (request: ModelInferRequest, call) =>
-      responseOf(await infer(models, requestOf(request), call.context)),
+      responseOf(await infer(models, requestOf(request, limits), call.context)),
     ),
     modelStreamInfer: streamed<ModelInferRequest, ReturnType<typeof answer>>(
       options,
@@ -89,7 +90,7 @@ export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplem
       async (request, call) => {
         if (isRxgradError(request)) return failure(request, '');
         try {
-          return answer(responseOf(await infer(models, requestOf(request), call.context)));
+          return answer(responseOf(await infer(models, requestOf(request, limits), call.context)));
         } catch (error) {
           return failure(error, request.id);
         }

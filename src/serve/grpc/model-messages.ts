@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { modelConfig } from '../metadata.ts';
+import { modelConfig, modelStatistics } from '../metadata.ts';
 import type { ServedModel, TensorSignature } from '../served-models.ts';
 import {
   type ModelConfig,
@@ -49,22 +49,15 @@ export function configMessage(model: ServedModel): ModelConfig {
   });
 }
 
-/** Predictions since the server began. */
-export function statisticsMessage({ name, session, figures }: ServedModel): ModelStatistics {
-  const { lastAtMs, answered, answeredMs, failed, failedMs } = figures;
+export function statisticsMessage(model: ServedModel): ModelStatistics {
+  const { inference_stats: stats, ...facts } = modelStatistics(model);
+  const duration = ({ count, ns }: typeof stats.success) => ({ count: BigInt(count), ns: BigInt(ns) });
   return create(ModelStatisticsSchema, {
-    name,
-    version: String(session.version),
-    lastInference: BigInt(Math.round(lastAtMs)),
-    inferenceCount: BigInt(answered),
-    executionCount: BigInt(answered),
-    inferenceStats: {
-      success: { count: BigInt(answered), ns: nanoseconds(answeredMs) },
-      fail: { count: BigInt(failed), ns: nanoseconds(failedMs) },
-    },
+    name: facts.name,
+    version: facts.version,
+    lastInference: BigInt(facts.last_inference),
+    inferenceCount: BigInt(facts.inference_count),
+    executionCount: BigInt(facts.execution_count),
+    inferenceStats: { success: duration(stats.success), fail: duration(stats.fail) },
   });
-}
-
-function nanoseconds(ms: number): bigint {
-  return BigInt(Math.round(ms * 1e6));
 }

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RxgradError } from '../../errors.ts';
 import { infer } from '../infer.ts';
-import { modelConfig, modelMetadata, repositoryIndex, serverMetadata } from '../metadata.ts';
+import { modelConfig, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from '../metadata.ts';
 import type { ServedModel, ServedModels } from '../served-models.ts';
 import { shownText } from '../shown-text.ts';
 import { bodyOf } from './body.ts';
@@ -38,6 +38,7 @@ export function addProtocolRoutes(app: FastifyInstance, options: ProtocolRoutesO
     const all = [...models].map((model) => ({ name: model.name, ready: model.ready, providers: model.session.status.providers }));
     reply.code(ready ? 200 : 503).send({ live: true, ready, models: all });
   });
+  app.get('/v2/models/stats', () => ({ model_stats: [...models].map(modelStatistics) }));
   app.post('/v2/repository/index', (request) => {
     const body = bodyOf(request.body);
     return repositoryIndex(models, body.length > 0 && readJsonObject(body, 'body').ready === true);
@@ -46,6 +47,7 @@ export function addProtocolRoutes(app: FastifyInstance, options: ProtocolRoutesO
   for (const path of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     app.get(path, async (request: ModelRequest) => modelMetadata(await modelOf(request)));
     app.get(`${path}/config`, async (request: ModelRequest) => modelConfig(await modelOf(request)));
+    app.get(`${path}/stats`, async (request: ModelRequest) => ({ model_stats: [modelStatistics(await modelOf(request))] }));
     app.get(`${path}/ready`, async (request: ModelRequest, reply) => {
       const { name, ready: warm } = await modelOf(request);
       const ready = warm && options.isOpen();
@@ -73,9 +75,6 @@ export function addProtocolRoutes(app: FastifyInstance, options: ProtocolRoutesO
 
 /** What `tritonclient` can ask for, and gets a word on why not. */
 const unsupported: readonly (readonly [('GET' | 'POST')[], string])[] = [
-  [['GET'], '/v2/models/stats'],
-  [['GET'], '/v2/models/:model/stats'],
-  [['GET'], '/v2/models/:model/versions/:version/stats'],
   [['POST'], '/v2/models/:model/generate'],
   [['POST'], '/v2/models/:model/generate_stream'],
   [['POST'], '/v2/repository/models/:model/load'],
@@ -93,6 +92,7 @@ async function answer(request: ModelRequest, reply: FastifyReply, options: Proto
   const asked = readInfer(model, version ?? null, bodyOf(request.body), headerLengthOf(request), options.limits);
   const deadlineMs = deadlineOf(request, options.predictMs);
   const response = await infer(options.models, asked, { signal: connectionSignal(request.raw.socket), deadlineMs });
+  if (!options.isOpen()) reply.header('connection', 'close');
   const body = writeInfer(asked, response);
   if (typeof body === 'string') return reply.header('content-type', json).send(body);
   reply.header('content-type', 'application/octet-stream');

@@ -2,19 +2,13 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
 import { type TraceContext, traceContext, traceparentOf } from '../trace-context.ts';
 
-const sane = /^[\w.:/+=@-]{1,128}$/;
-const run = Math.random().toString(36).slice(2, 10);
-let requests = 0;
-
 /** The id that the caller gave its request, if it is a plain one; else a new one. */
 export function requestId({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id'];
-  if (typeof given === 'string' && sane.test(given)) return given;
-  requests++;
-  return `${run}-${requests.toString(36)}`;
+  return requestIdOf(headers['x-request-id']);
 }
 
 const traces = new WeakMap<FastifyRequest, TraceContext>();

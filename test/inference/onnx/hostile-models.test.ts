@@ -12,7 +12,7 @@ import { example } from './example-models.ts';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
-const refusals = ['RXGRAD_INVALID_MODEL', 'RXGRAD_UNSUPPORTED_MODEL', 'RXGRAD_OUT_OF_MEMORY'];
+const refusals = ['RXGRAD_INVALID_MODEL', 'RXGRAD_UNSUPPORTED_MODEL', 'RXGRAD_OUT_OF_MEMORY', 'RXGRAD_WEIGHTS_NOT_FINITE'];
 const quiet = { session: { logSeverityLevel: 4 } } as const;
 
 /** Loads what may be no model: whether it could be; anything but a refusal is a failure. */

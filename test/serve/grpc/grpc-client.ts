@@ -15,8 +15,10 @@ export interface Answer<O> {
 }
 
 /** A client of any method of the protocol, that closes with the test. */
-export function grpcClient(context: TestContext, port: number, secured: ChannelCredentials = credentials.createInsecure()) {
-  const client = new Client(`127.0.0.1:${port}`, secured, {
+export function grpcClient(context: TestContext, port: number, secured?: ChannelCredentials) {
+  // A certificate is made out to a name.
+  const host = secured ? 'localhost' : '127.0.0.1';
+  const client = new Client(`${host}:${port}`, secured ?? credentials.createInsecure(), {
     'grpc.max_receive_message_length': -1,
     'grpc.enable_retries': 0,
     'grpc.use_local_subchannel_pool': 1,

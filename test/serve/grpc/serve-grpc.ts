@@ -8,7 +8,11 @@ import { ServedModels } from '../../../src/serve/served-models.ts';
 import { everythingModel, linearModel } from '../everything-model.ts';
 
 /** A gRPC server of the test's own, with the lines of its log. */
-export async function serveGrpc(context: TestContext, options: Partial<GrpcServerOptions> = {}, { delayMs = 0 } = {}) {
+export async function serveGrpc(
+  context: TestContext,
+  options: Partial<Omit<GrpcServerOptions, 'limits'>> & { readonly limits?: Partial<GrpcServerOptions['limits']> } = {},
+  { delayMs = 0 } = {},
+) {
   const files = { everything: everythingModel(), linear: linearModel() };
   const opened = await Promise.all(Object.entries(files).map(async ([name, onnx]) => [name, await openServable(onnx)] as const));
   for (const [, session] of opened) await session.warmUp();
@@ -17,14 +21,14 @@ export async function serveGrpc(context: TestContext, options: Partial<GrpcServe
   const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const server = await startGrpcServer({
     models: new ServedModels(sessions),
-    ready: () => true,
     log,
-    deadlineMs: undefined,
+    logEvery: 1,
+    predictMs: 30_000,
+    tls: undefined,
     host: '127.0.0.1',
     port: 0,
-    bodyLimit: 1 << 20,
-    maxConnections: 100,
     ...options,
+    limits: { bodyBytes: 1 << 20, tensors: 256, elements: 1 << 24, connections: 100, ...options.limits },
   });
   context.onTestFinished(async () => {
     await server.close(0);
