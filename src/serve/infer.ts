@@ -12,30 +12,25 @@ export async function infer(models: ServedModels, request: InferRequest, context
   const start = performance.now();
   let isAnswered = false;
   try {
-    const response = await predict(model, request, context);
+    if (!model.ready) throw new RxgradError('notReady', { model: model.name });
+    const feeds = feedsOf(model, request.inputs);
+    assertOutputs(model, request);
+    const prediction = await model.session.predict(feeds, {
+      version: request.version === null ? undefined : versionOf(request.version),
+      signal: context.signal,
+      deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
+    });
     isAnswered = true;
-    return response;
+    return {
+      model: model.name,
+      version: String(prediction.version),
+      id: request.id,
+      parameters: parametersOf(prediction),
+      outputs: outputsOf(model, request, prediction),
+    };
   } finally {
     model.figures.count(isAnswered, performance.now() - start);
   }
-}
-
-async function predict(model: ServedModel, request: InferRequest, context: InferContext): Promise<InferResponse> {
-  if (!model.ready) throw new RxgradError('notReady', { model: model.name });
-  const feeds = feedsOf(model, request.inputs);
-  assertOutputs(model, request);
-  const prediction = await model.session.predict(feeds, {
-    version: request.version === null ? undefined : versionOf(request.version),
-    signal: context.signal,
-    deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
-  });
-  return {
-    model: model.name,
-    version: String(prediction.version),
-    id: request.id,
-    parameters: parametersOf(prediction),
-    outputs: outputsOf(model, request, prediction),
-  };
 }
 
 /** How many elements a shape has; it is checked already. */
@@ -63,6 +58,10 @@ export function feedsOf(model: ServedModel, inputs: readonly InferTensor[]): Rec
     const elements = elementsOf(shape);
     if (data.length !== elements) {
       throw problemOf(model, name, `with ${elements} elements, as its shape [${shape}] says`, `${data.length}`);
+    }
+    if (datatype === 'BYTES' && (data as readonly string[]).some((text) => text.includes('\0'))) {
+      // onnxruntime-node would cut the text off there, silently.
+      throw problemOf(model, name, 'as text without zero bytes', 'some');
     }
     feeds[name] = new Tensor(onnxTypeOf(datatype) as 'float32', data as Float32Array, shape as number[]);
   }

@@ -48,10 +48,10 @@ export interface Servable {
   readonly status: { readonly providers: readonly string[]; readonly workers: number; readonly queued: number };
   predict(feeds: Readonly<Record<string, Tensor>>, options?: ServablePredictOptions): Promise<ServablePrediction>;
   versions(): Promise<readonly ServableVersion[]>;
-  rollback(versionOrLabel: number | string): unknown;
-  pin(versionOrLabel?: number | string): unknown;
+  rollback(version?: number | string): unknown;
+  pin(version?: number | string): unknown;
   unpin(): unknown;
-  label(version: number, name: string): unknown;
+  label(version: number | string, name: string): unknown;
 }
 
 /** An input or output in the protocol's words: −1 for a size that varies. */

@@ -53,7 +53,8 @@ function addRoutes(admin: FastifyInstance, models: ServedModels): void {
   });
   admin.post('/models/:model/rollback', async (request: AdminRequest) => {
     const model = modelOf(request);
-    await model.session.rollback(versionIn(bodyIn(request)));
+    const body = bodyIn(request);
+    await (body.version === undefined ? model.session.rollback() : model.session.rollback(versionIn(body)));
     return versionsOf(model);
   });
   admin.post('/models/:model/pin', async (request: AdminRequest) => {
@@ -71,7 +72,6 @@ function addRoutes(admin: FastifyInstance, models: ServedModels): void {
     const model = modelOf(request);
     const body = bodyIn(request);
     const version = versionIn(body);
-    if (typeof version !== 'number') throw problemOf('version', 'the number of a version', `"${version}"`);
     const label = body.label;
     if (typeof label !== 'string' || !labels.test(label)) {
       const got = typeof label === 'string' ? `"${shownText(label)}"` : kindOf(label);

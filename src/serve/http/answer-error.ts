@@ -12,6 +12,8 @@ export interface ErrorAnswer {
 const messages: Readonly<Record<string, string>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'Content-Type: expected application/json or application/octet-stream, got another one',
   FST_ERR_CTP_BODY_TOO_LARGE: 'body: expected one within the limit of this server, got a larger one',
+  FST_ERR_BAD_URL: 'path: expected one that can be decoded, got another one',
+  FST_ERR_MAX_PARAM_LENGTH: 'path: expected names of at most 256 characters, got a longer one',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'body: expected as many bytes as Content-Length says, got others',
 };
 

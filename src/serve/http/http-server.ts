@@ -11,6 +11,8 @@ import { refuseMalformed } from './malformed.ts';
 import { addProtocolRoutes } from './protocol-routes.ts';
 import { nameAnswer, requestId, requestLogger, traceOf } from './requests.ts';
 
+const IDLE_CHECK_MS = 50;
+
 /** As `serve` has checked them. */
 export interface HttpServerOptions {
   readonly models: ServedModels;
@@ -136,9 +138,15 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
 
 async function drain(app: FastifyInstance, drainMs: number): Promise<void> {
   const abort = new AbortController();
-  const closed = app.close();
-  await Promise.race([closed, delay(drainMs, undefined, { signal: abort.signal, ref: false }).catch(() => {})]);
-  abort.abort();
-  app.server.closeAllConnections();
-  await closed;
+  // Answers to requests from before the end may have promised to keep the connection.
+  const idle = setInterval(() => app.server.closeIdleConnections(), IDLE_CHECK_MS);
+  try {
+    const closed = app.close();
+    await Promise.race([closed, delay(drainMs, undefined, { signal: abort.signal }).catch(() => {})]);
+    abort.abort();
+    app.server.closeAllConnections();
+    await closed;
+  } finally {
+    clearInterval(idle);
+  }
 }

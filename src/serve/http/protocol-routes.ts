@@ -92,6 +92,7 @@ async function answer(request: ModelRequest, reply: FastifyReply, options: Proto
   const asked = readInfer(model, version ?? null, bodyOf(request.body), headerLengthOf(request), options.limits);
   const deadlineMs = deadlineOf(request, options.predictMs);
   const response = await infer(options.models, asked, { signal: connectionSignal(request.raw.socket), deadlineMs });
+  if (!options.isOpen()) reply.header('connection', 'close');
   const body = writeInfer(asked, response);
   if (typeof body === 'string') return reply.header('content-type', json).send(body);
   reply.header('content-type', 'application/octet-stream');

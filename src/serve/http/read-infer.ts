@@ -116,7 +116,8 @@ function readShape(shape: unknown, where: string): number[] {
   if (!Array.isArray(shape)) throw problemOf(where, 'a shape', kindOf(shape));
   if (shape.length > MOST_DIMS) throw problemOf(where, `a shape of at most ${MOST_DIMS} sizes`, `${shape.length}`);
   for (const size of shape) {
-    if (!isCount(size)) throw problemOf(where, 'a shape of whole numbers from 0 on', shownText(JSON.stringify(size)));
+    if (!isCount(size))
+      throw problemOf(where, 'a shape of whole numbers from 0 on', typeof size === 'number' ? `${size}` : kindOf(size));
   }
   return shape as number[];
 }
