@@ -1,97 +1,121 @@
 import { Tensor } from 'onnxruntime-node';
 import type { Slot, SlotFacts } from '../params/left-right.ts';
 import type { Weights, WeightsReader } from '../params/weights-reader.ts';
-
-export type Feeds = Readonly<Record<string, Tensor>>;
-
-const RUN = Symbol('run');
+import type { Feeds } from './runner.ts';
 
 /**
  * Puts the live weights beside a prediction's own inputs, and keeps them marked while they are read.
  *
- * onnxruntime-node looks feeds up twice: when `run` is called, to check them, and in a later turn of the event loop, just
- * before it computes (blocking the thread). The weights are properties with getters, so that the choice of the version falls
- * in the second look: however many swaps happen in between, a prediction takes the newest version, and the scan never waits
- * for predictions that merely queue. Whether there is a second look is not promised anywhere; so the first prediction marks
- * its weights at the call, as all do if none comes.
+ * onnxruntime-node looks feeds up twice, in the order of the session's inputs: when `run` is called, to check them, and in a
+ * later turn of the event loop, just before it computes (blocking the thread). The first input is a property with a getter,
+ * so that the choice of the version falls in the second look: however many swaps happen in between, a prediction takes the
+ * newest version, and the scan never waits for predictions that merely queue. Neither the second look nor the order is
+ * promised anywhere; so the first prediction marks its weights at the call and watches, as all do where it is otherwise.
  */
 export class WeightFeeds {
   readonly #reader: WeightsReader;
-  readonly #slots: SlotTensors;
-  readonly #prototype: object;
-  #looksTwice = false;
+  readonly #names: readonly string[];
+  readonly #slots: { weights: Weights; tensors: Feeds }[] = [];
+  // A new object to feed from costs more than all else here: they are used again.
+  readonly #idle: WeightRun[] = [];
+  readonly #lookAtFirst: object;
+  #choosesLate = false;
+  #watched = false;
 
-  constructor(reader: WeightsReader) {
+  /** `names` are the inputs of onnxruntime's session, weights among them, in its order. */
+  constructor(reader: WeightsReader, names: readonly string[]) {
     this.#reader = reader;
-    this.#slots = new SlotTensors(reader);
-    const getters = reader.places.map(({ name }) => [
-      name,
-      {
-        enumerable: true,
-        get(this: { [RUN]: WeightRun }): Tensor {
-          return this[RUN].weights()[name]!;
-        },
-      },
-    ]);
-    this.#prototype = Object.create(null, Object.fromEntries(getters));
+    this.#names = names;
+    const get = function (this: Frame): Tensor | undefined {
+      return this[RUN].first();
+    };
+    this.#lookAtFirst = Object.create(null, { [names[0]!]: { enumerable: true, get } });
   }
 
-  /** Begins a run over the live weights, or over those of a kept slot, which the caller holds. */
-  begin(feeds: Feeds, slot: Slot | null = null): WeightRun {
-    return new WeightRun(this.#reader, this.#slots, this.#looksTwice, slot, (run) => {
-      const combined = Object.create(this.#prototype);
-      combined[RUN] = run;
-      return Object.assign(combined, feeds);
-    });
+  /** Begins a run over the live weights, or over those of a slot that the caller holds. To be ended by the caller. */
+  begin(feeds: Feeds, slot: Slot | null): WeightRun {
+    const run = this.#idle.pop() ?? new WeightRun(this.#reader, this.#names, this.#tensorsOf, Object.create(this.#lookAtFirst));
+    run.begin(feeds, slot, this.#choosesLate);
+    if (!this.#watched) run.watch();
+    return run;
   }
 
-  /** Learns from a finished run whether the weights were looked up again after the call. */
-  observe(run: WeightRun): void {
-    this.#looksTwice ||= run.lookedUpLate;
+  end(run: WeightRun): void {
+    run.end();
+    // A run that failed early has not looked at all.
+    if (!this.#watched && run.looked.length >= this.#names.length) {
+      this.#watched = true;
+      this.#choosesLate = this.#names.every((name, i) => run.looked[i] === name);
+    }
+    if (run.looked.length === 0) this.#idle.push(run);
   }
+
+  readonly #tensorsOf = (slot: Slot): Feeds => {
+    const weights = this.#reader.weights(slot);
+    const known = this.#slots[slot];
+    if (known?.weights === weights) return known.tensors;
+    const entries = this.#reader.places.map(({ name, dims }) => [name, new Tensor('float32', weights[name]!, dims)] as const);
+    const tensors = Object.fromEntries(entries);
+    this.#slots[slot] = { weights, tensors };
+    return tensors;
+  };
 }
 
-/** One prediction's hold on the weights. */
+const RUN = Symbol('run');
+
+interface Frame {
+  [RUN]: WeightRun;
+  [name: string]: Tensor | undefined;
+}
+
+/** One run's hold on the weights. */
 export class WeightRun {
   /** Inputs and weights by name, for `InferenceSession.run`. */
-  readonly feeds: Feeds;
-  lookedUpLate = false;
+  feeds: Feeds;
   /** When the computation began (in `performance.now()` terms), as far as it shows. */
-  startedAt = performance.now();
+  startedAt = 0;
+  /** Names in the order in which they were looked up after the call, where that is watched. */
+  readonly looked: string[] = [];
   readonly #reader: WeightsReader;
-  readonly #slots: SlotTensors;
-  readonly #waitForLate: boolean;
+  readonly #names: readonly string[];
+  readonly #inputs: readonly string[];
+  readonly #weights: readonly string[];
+  readonly #tensorsOf: (slot: Slot) => Feeds;
+  readonly #frame: Frame;
+  #first: Tensor | undefined;
+  #shown: Feeds | null = null;
+  #slot: Slot | null = null;
+  #marked = false;
   #called = false;
-  #slot: Slot | null;
 
-  constructor(
-    reader: WeightsReader,
-    slots: SlotTensors,
-    waitForLate: boolean,
-    slot: Slot | null,
-    feedsOf: (run: WeightRun) => Feeds,
-  ) {
+  constructor(reader: WeightsReader, names: readonly string[], tensorsOf: (slot: Slot) => Feeds, frame: Frame) {
+    const weights = new Set(reader.places.map(({ name }) => name));
+    const [, ...later] = names;
     this.#reader = reader;
-    this.#slots = slots;
-    this.#waitForLate = waitForLate;
-    this.#slot = slot;
-    if (slot !== null) reader.hold(slot);
-    this.feeds = feedsOf(this);
+    this.#names = names;
+    this.#inputs = later.filter((name) => !weights.has(name));
+    this.#weights = later.filter((name) => weights.has(name));
+    this.#tensorsOf = tensorsOf;
+    this.#frame = frame;
+    frame[RUN] = this;
+    this.feeds = frame as unknown as Feeds;
+    for (const name of this.#inputs) frame[name] = undefined;
+    this.#show(0);
   }
 
-  /** What is known of the weights, once the computation has begun and until {@link end}. */
+  /** What is known of the weights that the computation uses. */
   get facts(): SlotFacts {
     return this.#reader.facts(this.#slot ?? this.#reader.live);
   }
 
-  /** The weights to be shown to whoever looks now. */
-  weights(): Feeds {
-    if (this.#called && !this.lookedUpLate) {
-      this.lookedUpLate = true;
-      this.startedAt = performance.now();
-    }
-    if (this.#slot === null && (this.#called || !this.#waitForLate)) this.#slot = this.#reader.acquire();
-    return this.#slots.of(this.#slot ?? this.#reader.live);
+  begin(feeds: Feeds, slot: Slot | null, choosesLate: boolean): void {
+    this.startedAt = performance.now();
+    this.#first = feeds[this.#names[0]!];
+    for (const name of this.#inputs) this.#frame[name] = feeds[name];
+    this.#called = false;
+    this.#slot = slot;
+    if (slot !== null) this.#show(slot);
+    else if (!choosesLate) this.#choose();
   }
 
   /** To be told when the call has returned its promise. */
@@ -99,28 +123,46 @@ export class WeightRun {
     this.#called = true;
   }
 
+  /** What the first input is, for whoever looks. */
+  first(): Tensor | undefined {
+    if (this.#called) {
+      this.startedAt = performance.now();
+      if (this.#slot === null) this.#choose();
+    }
+    return this.#first ?? this.#shown![this.#names[0]!];
+  }
+
+  /** Notes from now on who looks at what. */
+  watch(): void {
+    const frame = this.#frame;
+    const entries = this.#names.map((name) => {
+      const get = () => {
+        if (this.#called) this.looked.push(name);
+        return frame[name];
+      };
+      return [name, { enumerable: true, get }] as const;
+    });
+    this.feeds = Object.create(null, Object.fromEntries(entries));
+  }
+
   end(): void {
-    if (this.#slot !== null) this.#reader.release(this.#slot);
-  }
-}
-
-/** The weights of each slot as tensors, made when it is first read. */
-class SlotTensors {
-  readonly #reader: WeightsReader;
-  readonly #known: { readonly weights: Weights; readonly tensors: Feeds }[] = [];
-
-  constructor(reader: WeightsReader) {
-    this.#reader = reader;
+    if (this.#marked) this.#reader.release(this.#slot!);
+    this.#marked = false;
+    // What a caller fed is not to be kept alive here.
+    this.#first = undefined;
+    for (const name of this.#inputs) this.#frame[name] = undefined;
   }
 
-  of(slot: Slot): Feeds {
-    const weights = this.#reader.weights(slot);
-    const known = this.#known[slot];
-    if (known?.weights === weights) return known.tensors;
-    const tensors = Object.fromEntries(
-      this.#reader.places.map(({ name, dims }) => [name, new Tensor('float32', weights[name]!, dims)]),
-    );
-    this.#known[slot] = { weights, tensors };
-    return tensors;
+  #choose(): void {
+    this.#slot = this.#reader.acquire();
+    this.#marked = true;
+    this.#show(this.#slot);
+  }
+
+  #show(slot: Slot): void {
+    const tensors = this.#tensorsOf(slot);
+    if (tensors === this.#shown) return;
+    this.#shown = tensors;
+    for (const name of this.#weights) this.#frame[name] = tensors[name];
   }
 }

@@ -1,0 +1,37 @@
+import type { InferenceSession } from 'onnxruntime-node';
+import type { Slot } from '../params/left-right.ts';
+import type { WeightsReader } from '../params/weights-reader.ts';
+import type { Feeds, Runner, RunResult } from './runner.ts';
+import { WeightFeeds } from './weight-feeds.ts';
+
+/** Runs the model on this thread, over the weights where they lie. A run blocks the event loop while it computes. */
+export class LocalRunner implements Runner {
+  readonly capacity = 1;
+  readonly #session: InferenceSession;
+  readonly #reader: WeightsReader;
+  readonly #weights: WeightFeeds;
+
+  /** The session and the reader are the runner's from now on, and are released with it. */
+  constructor(session: InferenceSession, reader: WeightsReader) {
+    this.#session = session;
+    this.#reader = reader;
+    this.#weights = new WeightFeeds(reader, session.inputNames);
+  }
+
+  async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
+    const run = this.#weights.begin(feeds, slot);
+    try {
+      const running = this.#session.run(run.feeds);
+      run.called();
+      const outputs = await running;
+      return { outputs, weights: run.facts, durationMs: performance.now() - run.startedAt };
+    } finally {
+      this.#weights.end(run);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#reader.close();
+    await this.#session.release();
+  }
+}
