@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import type { Loss } from '../autodiff/loss-gradients.ts';
 import type { Labels } from '../autodiff/mlp-gradients.ts';
 import type { Prediction } from '../inference/hot-swap-session.ts';
-import type { Feeds } from '../inference/weight-feeds.ts';
+import type { Feeds } from '../inference/runner.ts';
 import type { GateObserved } from '../observe/channels.ts';
 import { count, expectOption, nonNegative, parseOptions, positive } from '../options.ts';
 import { Parameters } from '../params/parameters.ts';
