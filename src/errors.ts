@@ -88,6 +88,13 @@ const table = {
   notReady: ['retry', 503, '{model}: expected it to be warmed up, but it is not yet'],
   unknownModel: ['stop', 404, 'Expected a model that is served ({expected}), got "{got}"'],
   scoringFails: ['stop', 503, '{model}: {count} scorings of labelled examples in a row failed; the last one: {last}'],
+  invalidRequest: ['stop', 400, '{where}: expected {expected}, got {got}'],
+  requestTooLarge: ['stop', 413, '{where}: expected at most {expected}, got {got}'],
+  unsupportedContent: ['stop', 415, '{where}: expected {expected}, got {got}'],
+  unsupportedRequest: ['stop', 501, '{what} is something that other servers of the protocol offer, but not this one'],
+  unknownRoute: ['stop', 404, 'Expected a path of the Open Inference Protocol (/v2/...), got {method} {path}'],
+  unauthorized: ['stop', 401, 'Expected the token of this server (Authorization: Bearer ...), got none, or another'],
+  adminClosed: ['stop', 403, 'Admin routes are closed, because the server was started without a token'],
   sessionClosed: ['stop', 409, '{model}: expected an open session, but it was disposed of'],
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],

@@ -7,6 +7,8 @@ import { WeightFeeds } from './weight-feeds.ts';
 /** Runs the model on this thread, over the weights where they lie. A run blocks the event loop while it computes. */
 export class LocalRunner implements Runner {
   readonly capacity = 1;
+  readonly failure = null;
+  onCapacity = null;
   readonly #session: InferenceSession;
   readonly #reader: WeightsReader;
   readonly #weights: WeightFeeds;

@@ -10,6 +10,15 @@ export interface ModelSource {
   readonly folder: string | undefined;
 }
 
+/** What a model gives. */
+export interface ModelOutput {
+  readonly name: string;
+  /** As onnxruntime names it (`float32`, `int64`, …). */
+  readonly type: string;
+  /** A number where it is fixed, else its symbolic name (`?` where it has none). */
+  readonly dims: readonly (number | string)[];
+}
+
 /** Opens onnxruntime's session, on one thread unless the options say otherwise. */
 export async function openSession(
   { name, bytes, folder }: ModelSource,
@@ -25,4 +34,12 @@ export async function openSession(
       { cause },
     );
   }
+}
+
+/** Lists what a session gives, in order: onnxruntime knows shapes that the file does not tell. */
+export function outputsOf({ outputMetadata }: InferenceSession): ModelOutput[] {
+  return outputMetadata.map((output) => {
+    if (!output.isTensor) return { name: output.name, type: 'not a tensor', dims: [] };
+    return { name: output.name, type: output.type, dims: output.shape.map((dim) => dim || '?') };
+  });
 }

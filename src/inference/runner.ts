@@ -1,4 +1,5 @@
 import type { Tensor } from 'onnxruntime-node';
+import type { RxgradError } from '../errors.ts';
 import type { Slot, SlotFacts } from '../params/left-right.ts';
 
 /** Tensors by input name. */
@@ -18,6 +19,10 @@ export interface RunResult {
 export interface Runner {
   /** How many runs it takes at once: the one under way, and those that keep it from idling. 0 while it can take none. */
   readonly capacity: number;
+  /** To be called when {@link capacity} is another than before. */
+  onCapacity: (() => void) | null;
+  /** Why it can take none, where it is not known when it will again. */
+  readonly failure: RxgradError | null;
   /**
    * Runs the model once. `slot` is where the weights lie, held by the caller meanwhile; null stands for the live ones when
    * the run begins. Fails with what onnxruntime says, or with an error of rxgrad where it could not run at all.

@@ -72,5 +72,5 @@ it('refuses what does not fit', () => {
     expect.objectContaining({ code: 'RXGRAD_PARAMETERS_DIFFER', message: expect.stringContaining(text) });
   expect(() => withInitializers(model, { v: new Float32Array(2) })).toThrow(differ('no initializer "v"'));
   expect(() => withInitializers(model, { w: new Float32Array(3) })).toThrow(differ('"w" takes 2 values'));
-  expect(() => withInitializers(model, { i: new Float32Array(1) })).toThrow(differ('"i" takes no float32'));
+  expect(() => withInitializers(model, { i: new Float32Array(1) })).toThrow(differ('"i" takes int64'));
 });
