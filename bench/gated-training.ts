@@ -30,7 +30,7 @@ export interface GatedTrainingOptions {
   readonly delay: number;
   readonly seed: number;
   /** Null for none: every update goes live. */
-  readonly gate: Partial<GateOptions> & Pick<GateOptions, 'margin'> | null;
+  readonly gate: (Partial<GateOptions> & Pick<GateOptions, 'margin'>) | null;
 }
 
 /** How things stood as a batch was predicted. */
@@ -89,7 +89,11 @@ export async function gatedTraining(options: GatedTrainingOptions): Promise<Gate
     ? updates$.pipe(gate({ session: scored, labelled: labelled$, loss: 'bceWithLogits', decisions: decided, ...options.gate }))
     : updates$;
   let failure: unknown;
-  gated$.pipe(hotSwap(session)).subscribe({ error: (error) => { failure = error; } });
+  gated$.pipe(hotSwap(session)).subscribe({
+    error: (error) => {
+      failure = error;
+    },
+  });
 
   const accuracies = new Map<number, number>();
   const moments: Moment[] = [];
@@ -126,7 +130,10 @@ function* batchesOf(size: number, batches: number, seed: number): Generator<Batc
     const y = new Float32Array(size);
     for (let i = 0; i < size; i++) {
       const event = events.next().value!;
-      x.set(event.x.map((value) => value / 5 - 1), 3 * i);
+      x.set(
+        event.x.map((value) => value / 5 - 1),
+        3 * i,
+      );
       y[i] = event.y;
     }
     yield { x, y };

@@ -3,9 +3,9 @@ import type { Subscriber } from 'rxjs';
 import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import { WeightsUpdate } from '../optimizers/weights-update.ts';
-import type { KeptVersion } from '../params/kept-versions.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { GateDecision, LabelledExamples, ParsedGateOptions } from './gate-options.ts';
+import { Roles } from './roles.ts';
 import { Scorer } from './scorer.ts';
 import { type Decision, Trials } from './trials.ts';
 import { type Arrived, inRandomOrder, WaitingExamples } from './waiting-examples.ts';
@@ -15,6 +15,7 @@ export class RunningGate<L> {
   readonly #options: ParsedGateOptions<L>;
   readonly #out: Subscriber<WeightsUpdate>;
   readonly #params: Parameters;
+  readonly #roles: Roles;
   readonly #scorer: Scorer<L>;
   readonly #waiting: WaitingExamples<L>;
   readonly #random: MersenneTwister;
@@ -37,6 +38,7 @@ export class RunningGate<L> {
     this.#options = options;
     this.#out = out;
     this.#params = options.session.params;
+    this.#roles = new Roles(this.#params);
     this.#scorer = new Scorer(options);
     this.#waiting = new WaitingExamples(options.maxWaiting);
     this.#random = new MersenneTwister(options.seed);
@@ -53,6 +55,7 @@ export class RunningGate<L> {
     }
     this.#newest = update;
     if (this.#isDue(update)) this.#freeze(update);
+    else if (this.#isChangedByOthers) this.#wake();
   }
 
   take(examples: LabelledExamples<L>): void {
@@ -96,6 +99,7 @@ export class RunningGate<L> {
 
   /** Does the next thing there is to do. False where there is none, until something comes. */
   async #next(): Promise<boolean> {
+    if (this.#isChangedByOthers) await this.#begin();
     const trials = this.#trials!;
     const newest = this.#newest;
     // Where a step is under way or waits, another update comes.
@@ -125,10 +129,9 @@ export class RunningGate<L> {
 
   /** Takes what is live as it is. */
   async #begin(): Promise<void> {
-    const { kept } = this.#params;
-    this.#letGo('candidate');
-    kept.unlabel('fallback');
-    this.#trials = new Trials(this.#options, (await kept.keep({ labels: ['stable'] })).version);
+    const live = await this.#roles.begin();
+    if (!this.#freezing) this.#roles.drop();
+    this.#trials = new Trials(this.#options, live);
   }
 
   #isDue({ version }: WeightsUpdate): boolean {
@@ -137,7 +140,7 @@ export class RunningGate<L> {
     const trials = this.#trials;
     if (!trials || trials.candidate !== null || this.#freezing || this.#labelsEnded) return false;
     if (this.#ended && !this.#options.holdOut) return false;
-    if (params.pinned || !params.finite) return false;
+    if (params.pinned || params.liveVersion !== trials.live || !params.finite) return false;
     const last = this.#tried?.update.version ?? trials.live;
     return version >= last + every.versions && performance.now() - this.#triedMs >= every.ms;
   }
@@ -161,7 +164,6 @@ export class RunningGate<L> {
   }
 
   async #score({ examples, arrival }: Arrived<L>, trials: Trials): Promise<void> {
-    if (await this.#changedByOthers(trials)) return;
     const candidate = arrival >= this.#tried!.from ? trials.candidate : null;
     const { live, fallback } = trials;
     if (candidate === null && fallback === null) return;
@@ -174,7 +176,7 @@ export class RunningGate<L> {
       return;
     }
     this.#failuresInARow = 0;
-    if (this.#closed || (await this.#changedByOthers(trials))) return;
+    if (this.#closed || this.#isChangedByOthers) return;
     for (const own of losses) {
       const lost = (version: number | null): number | null => (version === null ? null : own[versions.indexOf(version)]!);
       const decision = trials.add({ live: lost(live)!, candidate: lost(candidate), fallback: lost(fallback) });
@@ -184,22 +186,23 @@ export class RunningGate<L> {
     }
   }
 
-  /** Whether somebody else has shown or pinned a version: trials begin anew from there. */
-  async #changedByOthers({ live }: Trials): Promise<boolean> {
-    if (this.#params.liveVersion === live && !this.#params.pinned) return false;
-    await this.#begin();
-    return true;
+  /** Whether somebody else has shown a version, or pinned one: trials begin anew from there. */
+  get #isChangedByOthers(): boolean {
+    const trials = this.#trials;
+    if (!trials) return false;
+    const isTrying = trials.candidate !== null || trials.fallback !== null;
+    return this.#params.liveVersion !== trials.live || (this.#params.pinned && isTrying);
   }
 
   #decided(decision: Decision | null, trials: Trials): void {
     if (!decision) return;
-    const { kept } = this.#params;
-    const { version, against } = decision;
-    const { position } = kept.find(version);
-    if (decision.decision === 'promoted') this.#promote(kept.find(version), against, trials);
-    else if (decision.decision === 'rolledBack') this.#rollBack(kept.find(against));
-    else if (decision.decision === 'confirmed') kept.unlabel('fallback');
-    else this.#letGo('candidate');
+    const { position } = this.#params.kept.find(decision.version);
+    if (decision.decision === 'promoted') this.#promote(decision, trials);
+    else if (decision.decision === 'confirmed') this.#roles.confirm();
+    else {
+      if (decision.decision === 'rolledBack') this.#roles.rollBack(decision.against);
+      this.#roles.drop();
+    }
     this.#tell({
       kind: 'gate',
       at: this.#options.session.model,
@@ -215,42 +218,16 @@ export class RunningGate<L> {
     });
   }
 
-  #promote(candidate: KeptVersion, before: number, { fallback }: Trials): void {
-    const { kept } = this.#params;
+  #promote({ version, against }: Decision, { fallback }: Trials): void {
     const { update } = this.#tried!;
     const promotion = new WeightsUpdate(update.params, update.average, update.facts);
-    promotion.kept = candidate;
-    kept.unlabel('candidate');
-    kept.label(candidate.version, 'stable');
-    if (fallback === before) kept.label(before, 'fallback');
+    promotion.kept = this.#roles.promote(version, against, fallback);
     this.#out.next(promotion);
-  }
-
-  #rollBack(fallback: KeptVersion): void {
-    const { kept } = this.#params;
-    const start = performance.now();
-    this.#params.show(fallback);
-    if (channels.swap.hasSubscribers) {
-      const durationMs = performance.now() - start;
-      channels.swap.publish({ kind: 'swap', at: 'gate', version: fallback.version, durationMs });
-    }
-    kept.unlabel('fallback');
-    kept.label(fallback.version, 'stable');
-    this.#letGo('candidate');
   }
 
   #tell(decision: GateDecision): void {
     if (channels.gate.hasSubscribers) channels.gate.publish(decision);
     this.#options.decisions?.next?.(decision);
-  }
-
-  /** Takes a label off its version, and lets that go where it has no other. One that is being read goes when room is needed. */
-  #letGo(label: string): void {
-    const { kept } = this.#params;
-    if (!kept.has(label)) return;
-    const { version } = kept.find(label);
-    kept.unlabel(label);
-    if (kept.find(version).labels.length === 0 && version !== this.#params.liveVersion) kept.forget(version);
   }
 
   #failed(cause: unknown): void {
