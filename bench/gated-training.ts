@@ -26,11 +26,13 @@ export interface GatedTrainingOptions {
   readonly batches: number;
   readonly flipped: readonly [from: number, to: number];
   readonly batchSize: number;
+  /** Concepts of the stream, one after the other, each as long: 1 for none that changes. */
+  readonly concepts: number;
   /** Batches until the labels of one are known. */
   readonly delay: number;
   readonly seed: number;
   /** Null for none: every update goes live. */
-  readonly gate: (Partial<GateOptions> & Pick<GateOptions, 'margin'>) | null;
+  readonly gate: Pick<GateOptions, 'margin' | 'maxExamples'> | null;
 }
 
 /** How things stood as a batch was predicted. */
@@ -49,6 +51,10 @@ export interface GatedTraining {
   readonly decisions: readonly (GateDecision & { readonly batch: number })[];
 }
 
+/** 1 for each event that is predicted wrong: the loss whose mean is one less the accuracy. */
+export const wrong: GateOptions['loss'] = ({ logit }, labels) =>
+  Array.from(logit!.data as Float32Array, (z, i) => (z > 0 === (Number(labels[i]) === 1) ? 0 : 1));
+
 interface Batch {
   readonly x: Float32Array;
   readonly y: Float32Array;
@@ -59,12 +65,12 @@ interface Batch {
  * a producer breaks. Whoever scores gets them as they are.
  */
 export async function gatedTraining(options: GatedTrainingOptions): Promise<GatedTraining> {
-  const { batches, batchSize, delay, seed, flipped } = options;
+  const { batches, batchSize, concepts, delay, seed, flipped } = options;
   const session = await HotSwapSession.load(model);
   const { params } = session;
   const perceptron = mlpGradients(mlpPlan(readModel(model)), { loss: 'bceWithLogits', params });
-  const stream = batchesOf(batchSize, batches, seed);
-  const heldOut = [...batchesOf(10_000, 1, seed + 1000)][0]!;
+  const stream = batchesOf(batchSize, batches, seed, concepts);
+  const heldOut = [...batchesOf(10_000, 1, seed + 1000, 1)][0]!;
 
   const gradients$ = new Subject<TrainingEvent>();
   const labelled$ = new Subject<LabelledExamples>();
@@ -86,7 +92,7 @@ export async function gatedTraining(options: GatedTrainingOptions): Promise<Gate
   const updates$ = gradients$.pipe(clipByGlobalNorm(1), momentum(params, { lr: 0.02, momentum: 0.9 }));
   const decided = { next: (decision: GateDecision) => void decisions.push({ ...decision, batch: now }) };
   const gated$ = options.gate
-    ? updates$.pipe(gate({ session: scored, labelled: labelled$, loss: 'bceWithLogits', decisions: decided, ...options.gate }))
+    ? updates$.pipe(gate({ session: scored, labelled: labelled$, loss: wrong, maxLoss: 1, decisions: decided, ...options.gate }))
     : updates$;
   let failure: unknown;
   gated$.pipe(hotSwap(session)).subscribe({
@@ -123,8 +129,8 @@ export async function gatedTraining(options: GatedTrainingOptions): Promise<Gate
   return { moments, decisions };
 }
 
-function* batchesOf(size: number, batches: number, seed: number): Generator<Batch> {
-  const events = seaAbruptDrift({ eventsPerConcept: size * batches, seed });
+function* batchesOf(size: number, batches: number, seed: number, concepts: number): Generator<Batch> {
+  const events = seaAbruptDrift({ eventsPerConcept: Math.ceil((size * batches) / concepts), seed });
   for (let batch = 0; batch < batches; batch++) {
     const x = new Float32Array(3 * size);
     const y = new Float32Array(size);
