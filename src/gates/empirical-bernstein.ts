@@ -17,6 +17,7 @@ import type { ConfidenceSequence } from './confidence-sequence.ts';
  */
 export class EmpiricalBernstein implements ConfidenceSequence {
   readonly #bound: number;
+  readonly #logRate: number;
   /** What M(a, x) has to reach. */
   readonly #limit: number;
   #count = 0;
@@ -25,6 +26,7 @@ export class EmpiricalBernstein implements ConfidenceSequence {
 
   constructor(errorRate: number, bound: number) {
     this.#bound = bound;
+    this.#logRate = -Math.log(errorRate);
     this.#limit = series(1, 1, Number.POSITIVE_INFINITY) / errorRate;
   }
 
@@ -65,7 +67,8 @@ export class EmpiricalBernstein implements ConfidenceSequence {
 
   /** Whether m(s, V) ≥ 1/α. Of sums that are not positive it never is. */
   #reaches(sum: number): boolean {
-    if (sum <= 0) return false;
+    // A mixture is at most its largest part, e^(s² / 2v): what cannot reach the limit is seen without the series.
+    if (sum <= 0 || sum * sum < 2 * this.#squares * this.#logRate) return false;
     const a = this.#squares / (this.#bound * this.#bound) + 1;
     return series(a, a + sum / this.#bound, this.#limit) >= this.#limit;
   }

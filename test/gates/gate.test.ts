@@ -45,8 +45,8 @@ interface Gated {
 }
 
 /** A session that starts with the weight 0, trained behind a gate. */
-async function gated(options: Partial<GateOptions> = {}, params?: Parameters): Promise<Gated> {
-  const session = await HotSwapSession.load(denseModel(1), params);
+async function gated(options: Partial<GateOptions> = {}, threads = 0): Promise<Gated> {
+  const session = await HotSwapSession.load(denseModel(1));
   onTestFinished(() => session.dispose());
   const labelled$ = new Subject<LabelledExamples>();
   const events$ = new Subject<TrainingEvent>();
@@ -56,7 +56,7 @@ async function gated(options: Partial<GateOptions> = {}, params?: Parameters): P
   const source = options.holdOut ? {} : { labelled: labelled$ };
   const subscription = events$
     .pipe(
-      sgd(session.params, { lr: 1 }),
+      sgd(session.params, { lr: 1, threads }),
       gate({
         session,
         ...source,
@@ -237,6 +237,18 @@ describe('a gate', () => {
     train(0.5);
     expect(await decide(0.5)).toBeDefined();
     expect(decisions.at(-1)!.live).toBeGreaterThan(0);
+  });
+
+  it('freezes weights between two steps, also where other threads take them', async () => {
+    const { session, train, decide, decisions } = await gated({}, 1);
+    for (let step = 1; step <= 200; step++) {
+      train(step % 2 === 0 ? 0.5 : 0.9);
+      await vi.waitFor(() => expect(session.params.version).toBe(step), { interval: 1 });
+      if (step % 10 === 0) await decide(0.5);
+    }
+    const tried = decisions.filter(({ decision }) => decision === 'promoted' || decision === 'rejected');
+    expect(tried.length).toBeGreaterThan(2);
+    for (const { version, loss } of tried) expect(loss).toBeCloseTo(version % 2 === 0 ? 0 : 0.4, 6);
   });
 
   it('serves an average, where there is one', async () => {

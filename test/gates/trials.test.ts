@@ -22,6 +22,14 @@ function until(trials: Trials, { live, candidate, fallback }: Lost, most = 5000)
   return null;
 }
 
+it.each(['empiricalBernstein', 'mixtureSprt'] as const)('%s decides both ways', (test) => {
+  const trials = new Trials({ ...terms, test }, 1);
+  trials.try(2);
+  expect(until(trials, { live: 0.5, candidate: 0.9 })!.decision).toBe('rejected');
+  trials.try(3);
+  expect(until(trials, { live: 0.5, candidate: 0.5 })!.decision).toBe('promoted');
+});
+
 function promoted(): Trials {
   const trials = new Trials(terms, 1);
   trials.try(2);
