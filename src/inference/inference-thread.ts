@@ -3,9 +3,10 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { isRxgradError } from '../errors.ts';
 import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
 import { LinkServer } from './link-server.ts';
+import { liveRun } from './live-run.ts';
 import { LocalRunner } from './local-runner.ts';
 import { type ModelOutput, type ModelSource, openSession, outputsOf } from './open-session.ts';
-import { HELD, type SharedLink } from './thread-link.ts';
+import type { SharedLink } from './thread-link.ts';
 
 /** What the thread is given. */
 export interface ThreadTask {
@@ -44,16 +45,7 @@ async function open(): Promise<InferenceSession | null> {
 async function serve(opened: InferenceSession): Promise<void> {
   const reader = WeightsReader.attach(weights);
   const runner = new LocalRunner(opened, reader);
-  await new LinkServer(link, inputNames).serve(opened.outputNames, async (feeds, asked) => {
-    if (asked !== null) return runner.run(feeds, asked);
-    const slot = reader.acquire();
-    // Whoever finds this thread dead lets go of it.
-    Atomics.store(link.words, HELD, slot + 1);
-    try {
-      return await runner.run(feeds, slot);
-    } finally {
-      Atomics.store(link.words, HELD, 0);
-      reader.release(slot);
-    }
-  });
+  await new LinkServer(link, inputNames).serve(opened.outputNames, (feeds, slot) =>
+    liveRun(runner, reader, link.words, feeds, slot),
+  );
 }

@@ -4,9 +4,9 @@ import { isRxgradError } from '../../errors.ts';
 import type { SlotFacts } from '../../params/left-right.ts';
 import { type SharedWeights, WeightsReader } from '../../params/weights-reader.ts';
 import { LinkServer } from '../link-server.ts';
-import { weightsFile } from '../onnx/with-external-weights.ts';
-import { type ModelOutput, type ModelSource, openSession, outputsOf } from '../open-session.ts';
+import { type ModelOutput, type ModelSource, outputsOf } from '../open-session.ts';
 import { HELD, type SharedLink } from '../thread-link.ts';
+import { openConstant } from './open-constant.ts';
 import { type PlainFeeds, tensorsOf } from './plain-feeds.ts';
 
 /** What the thread is given. */
@@ -68,8 +68,7 @@ function copyLive(to: SharedArrayBuffer): SlotFacts {
 }
 
 async function buildAndServe({ from, facts, requests }: Extract<BuildingTask, { kind: 'build' }>): Promise<void> {
-  const externalData = [...(options.externalData ?? []), { path: weightsFile, data: new Uint8Array(from) }];
-  const session = await openSession(model, { ...options, externalData });
+  const session = await openConstant(model, options, from);
   try {
     // Where a request fails, whoever makes it next will hear of it.
     for (const request of requests) await session.run(tensorsOf(request)).catch(() => {});
