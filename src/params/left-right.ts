@@ -17,8 +17,9 @@ const ATTACHED = 2 * WORDS;
 const WAITING = 3 * WORDS;
 const WISHED = 4 * WORDS;
 const PINNED = 5 * WORDS;
-const READERS = 6 * WORDS;
-const FACTS_BYTES = (6 + SLOTS) * WORDS * 4;
+const WRITTEN = 6 * WORDS;
+const READERS = 7 * WORDS;
+const FACTS_BYTES = (7 + SLOTS) * WORDS * 4;
 
 // What is said of a slot, in float64.
 const FACTS = 6;
@@ -189,17 +190,26 @@ export class LeftRight {
     }
   }
 
-  /** Makes a side, written whole, the latest one. Readers see it after {@link swap}. */
+  /** Chooses the side that is written from now on, until {@link commit}: it is not shown meanwhile. */
+  begin(): Side {
+    const side = this.target;
+    Atomics.store(this.#words, WRITTEN, 1 + side);
+    return side;
+  }
+
+  /** Makes a side, written whole, the latest one. Readers see it after {@link show}. */
   commit(side: Side, version: number, origin: Origin): void {
     this.describe(side, version, origin);
     Atomics.store(this.#words, LATEST, side);
+    Atomics.store(this.#words, WRITTEN, 0);
     if (Atomics.load(this.#words, ATTACHED) === 0 && this.wished < 2) this.show(side);
+    else this.#follow();
   }
 
-  /** Shows a slot to readers, unless what is live is pinned: the flip of an index. */
+  /** Shows a slot to readers, unless what is live is pinned: the flip of an index. A side that is being written follows then. */
   show(slot: Slot): void {
     Atomics.store(this.#words, WISHED, slot);
-    if (!this.pinned) Atomics.store(this.#words, LIVE, slot);
+    this.#follow();
   }
 
   /** Shows a slot, or what is live, until {@link unpin}. */
@@ -211,7 +221,12 @@ export class LeftRight {
   /** Shows what was wished for last. */
   unpin(): void {
     Atomics.store(this.#words, PINNED, 0);
-    Atomics.store(this.#words, LIVE, this.wished);
+    this.#follow();
+  }
+
+  #follow(): void {
+    const { wished } = this;
+    if (!this.pinned && Atomics.load(this.#words, WRITTEN) !== 1 + wished) Atomics.store(this.#words, LIVE, wished);
   }
 
   #readers(slot: Slot): number {
