@@ -4,14 +4,14 @@ import { expectOption } from '../options.ts';
 import type { ParameterSpec } from '../params/layout.ts';
 import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
+import type { StrategyStatus } from './choosing/auto-runner.ts';
 import { assertFeeds } from './feeds.ts';
 import { madeUpRequest } from './made-up-request.ts';
 import { mixesRows } from './mixes-rows.ts';
 import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { trainableInitializers } from './onnx/trainable-initializers.ts';
-import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
-import { openRunners } from './open-runners.ts';
 import type { ModelOutput } from './open-session.ts';
+import { type OpenedStrategy, openStrategy } from './open-strategy.ts';
 import { Pool } from './pool.ts';
 import { runError } from './run-batch.ts';
 import type { Feeds, Outputs, RunResult } from './runner.ts';
@@ -30,6 +30,17 @@ export interface PredictOptions {
   readonly signal?: AbortSignal;
   /** Milliseconds from now within which the prediction is of use. */
   readonly deadlineMs?: number;
+}
+
+/** What a session is at. */
+export interface SessionStatus {
+  /** How weights are kept up to date, and why so; with `auto` the figures, too. */
+  readonly strategy: StrategyStatus;
+  readonly workers: number;
+  /** Predictions that wait. */
+  readonly queued: number;
+  /** Whether predictions are put together. */
+  readonly batches: boolean;
 }
 
 /** What a model made of its inputs, and of the weights that it did so with. */
@@ -60,6 +71,7 @@ export class HotSwapSession {
   readonly inputs: readonly ModelInput[];
   readonly outputs: readonly ModelOutput[];
   readonly #pool: Pool;
+  readonly #strategy: OpenedStrategy['strategy'];
   readonly #staleness: StalenessLimit;
   readonly #workers: number;
   readonly #maxBatch: number;
@@ -79,17 +91,16 @@ export class HotSwapSession {
     const model = readModel(onnx);
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
-    const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
     const weights = params ?? Parameters.create(specs);
     const inputs = modelInputs(model);
-    const source = { name: model.name, bytes, folder: model.folder };
     // A reader from the beginning: weights are never written in place while others come and go.
     const reader = weights.reader();
     try {
-      const { runners, outputs } = await openRunners(source, inputs, weights, parsed.workers, options.session);
+      const setup = { ...parsed, model, inputs, params: weights, options: options.session ?? {} };
+      const { runners, outputs, strategy } = await openStrategy(setup);
       const pool = new Pool({ name: model.name, inputs, outputs }, runners, reader, parsed);
       if (pool.batches && (await mixesRows(runners[0]!, inputs))) pool.runAlone('what it makes of a row depends on other rows');
-      return new HotSwapSession(weights, { name: model.name, inputs, outputs }, pool, parsed);
+      return new HotSwapSession(weights, { name: model.name, inputs, outputs }, pool, strategy, parsed);
     } catch (error) {
       reader.close();
       throw error;
@@ -100,6 +111,7 @@ export class HotSwapSession {
     params: Parameters,
     { name, inputs, outputs }: { name: string; inputs: readonly ModelInput[]; outputs: readonly ModelOutput[] },
     pool: Pool,
+    strategy: OpenedStrategy['strategy'],
     { workers, maxBatch, maxStaleness }: ReturnType<typeof parseSessionOptions>,
   ) {
     this.model = name;
@@ -107,6 +119,7 @@ export class HotSwapSession {
     this.inputs = inputs;
     this.outputs = outputs;
     this.#pool = pool;
+    this.#strategy = strategy;
     this.#staleness = new StalenessLimit(name, maxStaleness as StalenessOptions | undefined);
     this.#workers = workers;
     this.#maxBatch = maxBatch;
@@ -118,7 +131,7 @@ export class HotSwapSession {
 
   /** The number of the weights that predictions use now. */
   get version(): number {
-    return this.params.liveVersion;
+    return this.#strategy.version ?? this.params.liveVersion;
   }
 
   /** Whether it was warmed up, for whoever asks before sending predictions; `predict` itself works before. */
@@ -126,8 +139,9 @@ export class HotSwapSession {
     return this.#ready && this.#open;
   }
 
-  get status(): { readonly workers: number; readonly queued: number; readonly batches: boolean } {
-    return { workers: this.#workers, queued: this.#pool.queued, batches: this.#pool.batches };
+  get status(): SessionStatus {
+    const { queued, batches } = this.#pool;
+    return { strategy: this.#strategy.status, workers: this.#workers, queued, batches };
   }
 
   /** Runs the model. Feeds are onnxruntime tensors by input name, lent until the prediction is there. */
@@ -170,6 +184,7 @@ export class HotSwapSession {
   /** Makes the newest weights of {@link params} the ones that predictions use. */
   swap(): void {
     this.params.swap();
+    this.#strategy.changed();
   }
 
   /** Waits for the predictions that are being computed, fails those that wait, and releases all sessions. The parameters stay. */

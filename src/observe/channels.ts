@@ -92,6 +92,15 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** A session took another way to keep its weights up to date, or its first. */
+export interface StrategyObserved {
+  readonly kind: 'strategy';
+  readonly at: string;
+  readonly taken: 'inputs' | 'rebuild';
+  /** Why, in words and figures. */
+  readonly reason: string;
+}
+
 /** A checkpoint was written. */
 export interface CheckpointObserved {
   readonly kind: 'checkpoint';
@@ -141,6 +150,7 @@ export type Observation =
   | CheckpointObserved
   | RecoveryObserved
   | PredictionObserved
+  | StrategyObserved
   | ProgressObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
@@ -154,5 +164,6 @@ export const channels = {
   checkpoint: channel('rxgrad:sinks:checkpoint') as Channel<unknown, CheckpointObserved>,
   recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
+  strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

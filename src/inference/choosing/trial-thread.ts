@@ -45,7 +45,8 @@ const copy = new SharedArrayBuffer(weightBytes);
 const feeds = requests.map(tensorsOf);
 
 const { session, buildMs } = await build();
-const runner = new LocalRunner(await openSession(inputs, options), reader);
+const withInputs = await openSession(inputs, options);
+const runner = new LocalRunner(withInputs, reader);
 const times = await measure();
 const answer: TrialAnswer = { ...times, buildMs, outputNames: session.outputNames };
 parentPort!.postMessage(answer);
@@ -56,7 +57,7 @@ await new LinkServer(link, inputNames).serve(session.outputNames, async (request
   return { outputs, weights: facts, durationMs: performance.now() - startedAt };
 });
 await session.release();
-await runner.close();
+await withInputs.release();
 
 async function build(): Promise<{ session: InferenceSession; buildMs: number }> {
   const laps: number[] = [];
@@ -76,15 +77,15 @@ async function build(): Promise<{ session: InferenceSession; buildMs: number }> 
 
 /** Runs both in turn, so that what else the machine does falls on both alike. */
 async function measure(): Promise<{ inputsMs: number; rebuildMs: number }> {
-  const withInputs = (request: Feeds) => liveRun(runner, reader, link.words, request, null);
-  const withConstants = (request: Feeds) => session.run(request);
+  const runInputs = (request: Feeds) => liveRun(runner, reader, link.words, request, null);
+  const runConstants = (request: Feeds) => session.run(request);
   const laps = feeds.map(() => ({ inputs: [] as number[], constants: [] as number[] }));
   const startedAt = performance.now();
   for (let round = 0; round <= MOST_ROUNDS; round++) {
     if (round > FEWEST_ROUNDS && performance.now() - startedAt > ENOUGH_MS) break;
     for (const [i, request] of feeds.entries()) {
-      const inputsMs = await lap(withInputs, request);
-      const constantsMs = await lap(withConstants, request);
+      const inputsMs = await lap(runInputs, request);
+      const constantsMs = await lap(runConstants, request);
       // The first plans and allocates.
       if (round === 0) continue;
       laps[i]!.inputs.push(inputsMs);

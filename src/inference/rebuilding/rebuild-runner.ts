@@ -13,12 +13,13 @@ export interface RebuildOptions {
   readonly workers: number;
   /** Between two builds at least. */
   readonly everyMs: number;
-  /** Runs versions that are kept, over weights that are inputs. Fails where the model does not take them so. */
-  readonly kept: (feeds: Feeds, slot: Slot) => Promise<RunResult>;
+  /** Runs versions that are kept. Closed with the runner. */
+  readonly kept: { run(feeds: Feeds, slot: Slot): Promise<RunResult>; close(): Promise<void> };
 }
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
+const RECENT_BUILDS = 9;
 
 /**
  * Runs sessions in which the weights are constants, which onnxruntime can lay out as its kernels like them best. Other weights
@@ -41,7 +42,7 @@ export class RebuildRunner implements Runner {
   /** What new sessions are run with before they serve: the last of what was predicted. */
   #request: Feeds | null = null;
   #outputs: readonly ModelOutput[] = [];
-  #buildMs = 0;
+  readonly #laps: number[] = [];
   #builtAt = 0;
   #pauseMs = 0;
   #problem = '';
@@ -64,7 +65,7 @@ export class RebuildRunner implements Runner {
   static async open(
     model: ConstantModel,
     params: Parameters,
-    options: RebuildOptions & { readonly request: Feeds },
+    options: RebuildOptions & { readonly request: Feeds | null },
   ): Promise<RebuildRunner> {
     const runner = new RebuildRunner(model, params, options);
     try {
@@ -95,9 +96,9 @@ export class RebuildRunner implements Runner {
     return this.#serving.facts?.version ?? null;
   }
 
-  /** What the last build took, from the copy until it served. */
+  /** What the last builds took at the median, from the copy until they served. */
   get buildMs(): number {
-    return this.#buildMs;
+    return [...this.#laps].sort((a, b) => a - b)[this.#laps.length >> 1] ?? 0;
   }
 
   /** The least time between two builds. */
@@ -105,8 +106,16 @@ export class RebuildRunner implements Runner {
     this.#everyMs = everyMs;
   }
 
+  /** Whether what is served is what is live. */
+  get isUpToDate(): boolean {
+    const { leftRight } = this.#params;
+    const live = leftRight.facts(leftRight.live);
+    const served = this.#serving.facts;
+    return live.version === served?.version && live.madeAtMs === served.madeAtMs;
+  }
+
   async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
-    if (slot !== null) return this.#options.kept(feeds, slot);
+    if (slot !== null) return this.#options.kept.run(feeds, slot);
     this.changed();
     const result = await this.#serving.run(feeds);
     this.#request = feeds;
@@ -125,7 +134,8 @@ export class RebuildRunner implements Runner {
     this.#outputs = await set.build(this.#copy, request ? [plainFeeds(request)] : []);
     [this.#serving, this.#idle] = [set, this.#serving];
     this.#builtAt = performance.now();
-    this.#buildMs = this.#builtAt - begun;
+    this.#laps.push(this.#builtAt - begun);
+    if (this.#laps.length > RECENT_BUILDS) this.#laps.shift();
     this.#pauseMs = 0;
     this.onCapacity?.();
     await this.#idle.release();
@@ -135,15 +145,11 @@ export class RebuildRunner implements Runner {
     this.#closed = true;
     this.#closing.abort();
     await this.#building;
-    await Promise.all([this.#serving.close(), this.#idle.close()]);
+    await Promise.all([this.#serving.close(), this.#idle.close(), this.#options.kept.close()]);
   }
 
   get #isBehind(): boolean {
-    if (this.#serving.isShort) return true;
-    const { leftRight } = this.#params;
-    const live = leftRight.facts(leftRight.live);
-    const served = this.#serving.facts;
-    return live.version !== served?.version || live.madeAtMs !== served.madeAtMs;
+    return this.#serving.isShort || !this.isUpToDate;
   }
 
   /** Builds until what is served is what is live. */

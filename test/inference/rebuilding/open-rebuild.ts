@@ -41,7 +41,7 @@ export async function openRebuild(
   t.onTestFinished(() => {
     process.off('worker', note);
   });
-  const kept = () => Promise.reject(new Error('not asked for here'));
+  const kept = { run: () => Promise.reject(new Error('not asked for here')), close: async () => {} };
   const runner = await RebuildRunner.open(model, params, { workers: 1, everyMs: 0, kept, ...options, request });
   t.onTestFinished(() => runner.close());
   return { runner, params, threads };

@@ -6,38 +6,7 @@ import { withInitializers } from '../../../src/inference/onnx/with-initializers.
 import { buildModel, floats, node, value } from '../onnx/build-model.ts';
 import { example, exampleNames, feedsOf, run } from '../onnx/example-models.ts';
 import { openRebuild, untilServed } from './open-rebuild.ts';
-
-const width = 64;
-/** Reads its weights by kernels of several kinds: of a version's weights, all outputs are the same. */
-const torn = buildModel({
-  node: [
-    node('MatMul', ['x', 'w'], ['product']),
-    node('Add', ['product', 'b'], ['sum']),
-    node('Gather', ['rows', 'index'], ['row']),
-    node('Concat', ['sum', 'row'], ['y'], [{ $typeName: 'onnx.AttributeProto', name: 'axis', type: 2, i: 1n } as never]),
-  ],
-  initializer: [
-    floats('w', [width, width], new Array(width * width).fill(0)),
-    floats('b', [width], new Array(width).fill(0)),
-    floats('rows', [3, width], new Array(3 * width).fill(0)),
-  ],
-  input: [value('x', ['batch', width]), value('index', ['batch'], 7)],
-  output: [value('y', ['batch', 2 * width])],
-});
-const tornFeeds = {
-  // One row picks the first row of w, so that each output is w + b.
-  x: new Tensor(
-    'float32',
-    Float32Array.from({ length: width }, (_, i) => (i === 0 ? 1 : 0)),
-    [1, width],
-  ),
-  index: new Tensor('int64', BigInt64Array.of(1n), [1]),
-};
-const ofVersion = (version: number) => ({
-  w: new Array(width * width).fill(version),
-  b: new Array(width).fill(version),
-  rows: new Array(3 * width).fill(2 * version),
-});
+import { ofVersion, torn, tornFeeds, width } from './versioned-model.ts';
 
 describe.each(exampleNames)('%s', (name) => {
   it('predicts, bit for bit, as a session that was built of the same weights', async (t) => {
@@ -109,9 +78,13 @@ describe('versions', () => {
 
   it('that are asked for by their slot run elsewhere', async (t) => {
     const slots: number[] = [];
-    const kept = async (_: unknown, slot: number) => {
-      slots.push(slot);
-      return { outputs: {}, weights: { version: 7, madeAtMs: 0, topic: -1, partition: 0, offset: 0 }, durationMs: 0 };
+    const weights = { version: 7, madeAtMs: 0, topic: -1, partition: 0, offset: 0 };
+    const kept = {
+      run: async (_: unknown, slot: number) => {
+        slots.push(slot);
+        return { outputs: {}, weights, durationMs: 0 };
+      },
+      close: async () => {},
     };
     const { runner } = await openRebuild(t, torn, tornFeeds, { kept });
     expect((await runner.run(tornFeeds, 5)).weights.version).toBe(7);
