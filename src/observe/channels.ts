@@ -92,6 +92,15 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** A session took another way to keep its weights up to date, or its first. */
+export interface StrategyObserved {
+  readonly kind: 'strategy';
+  readonly at: string;
+  readonly taken: 'inputs' | 'rebuild';
+  /** Why, in words and figures. */
+  readonly reason: string;
+}
+
 /** A checkpoint was written. */
 export interface CheckpointObserved {
   readonly kind: 'checkpoint';
@@ -180,6 +189,7 @@ export type Observation =
   | RecoveryObserved
   | PredictionObserved
   | GateObserved
+  | StrategyObserved
   | ProgressObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
@@ -194,5 +204,6 @@ export const channels = {
   recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
+  strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };
