@@ -4,7 +4,18 @@ import { isRxgradError } from '../errors.ts';
 import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
 import { LocalRunner } from './local-runner.ts';
 import { type ModelOutput, type ModelSource, openSession, outputsOf } from './open-session.ts';
-import { ANSWERED, answerNumbers, COUNTS, HELD, LANES, REQUESTED, type SharedLink, slotOf, TensorLane } from './thread-link.ts';
+import {
+  ANSWERED,
+  answerNumbers,
+  BUSY,
+  COUNTS,
+  HELD,
+  LANES,
+  REQUESTED,
+  type SharedLink,
+  slotOf,
+  TensorLane,
+} from './thread-link.ts';
 
 /** What the thread is given. */
 export interface ThreadTask {
@@ -47,8 +58,11 @@ async function open(): Promise<InferenceSession | null> {
 /** Answers requests in their order until the link is closed. In between the thread is blocked, not idle: a wake takes less so. */
 async function serve(runner: LocalRunner, reader: WeightsReader, outputNames: readonly string[]): Promise<void> {
   for (let answered = 0; ; ) {
+    Atomics.store(words, BUSY, 1);
     const requested = Atomics.load(words, REQUESTED);
-    if (requested === answered) {
+    if (requested === answered || requested < 0) {
+      Atomics.store(words, BUSY, 0);
+      Atomics.notify(words, BUSY);
       Atomics.wait(words, REQUESTED, requested);
     } else if (requested === answered + COUNTS) {
       return;

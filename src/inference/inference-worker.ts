@@ -6,10 +6,12 @@ import type { Parameters } from '../params/parameters.ts';
 import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
 import type { ModelOutput, ModelSource } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
+import { stopAtExit } from './stop-at-exit.ts';
 import { ownTensor } from './tensor-frame.ts';
 import {
   ANSWERED,
   answerOf,
+  BUSY,
   COUNTS,
   HELD,
   LANES,
@@ -57,12 +59,17 @@ export class InferenceWorker {
   static async open(model: ThreadModel, params: Parameters, onEnd: (problem: string) => void): Promise<InferenceWorker> {
     const { port1, port2 } = new MessageChannel();
     const words = linkWords();
+    words[BUSY] = 1;
     const { source, options, inputNames } = model;
     const link = { words, port: port2 };
     const workerData: ThreadTask = { model: source, options, weights: params.share(), link, inputNames };
     const worker = new Worker(threadFile, { workerData, transferList: [port2], name: 'rxgrad inference' });
     const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-    ended.then(() => letGo(words, params));
+    const unstop = stopAtExit(words);
+    ended.then(() => {
+      unstop();
+      letGo(words, params);
+    });
     const opening = await openingOf(worker);
     if ('got' in opening) {
       await ended;
