@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
 import { type SharedWeights, WeightsReader } from '../../params/weights-reader.ts';
+import { beginWork, endWork } from '../at-work.ts';
 import { LinkServer } from '../link-server.ts';
 import type { ModelSource } from '../open-session.ts';
 import { openConstant } from '../rebuilding/open-constant.ts';
@@ -34,6 +35,7 @@ const reader = WeightsReader.attach(weights);
 const copy = new SharedArrayBuffer(weightBytes);
 const facts = { version: 0, madeAtMs: 0, topic: -1, partition: 0, offset: 0 };
 
+beginWork(link.words);
 const { session, buildMs } = await build();
 const answer: ConstantsAnswer = { buildMs, outputNames: session.outputNames };
 parentPort!.postMessage(answer);
@@ -43,6 +45,7 @@ await new LinkServer(link, inputNames).serve(session.outputNames, async (feeds) 
   return { outputs, weights: facts, durationMs: performance.now() - startedAt };
 });
 await session.release();
+endWork(link.words);
 
 async function build(): Promise<{ session: InferenceSession; buildMs: number }> {
   const laps: number[] = [];
@@ -52,6 +55,7 @@ async function build(): Promise<{ session: InferenceSession; buildMs: number }> 
     const built = await openConstant(model, options, copy);
     await built.run(tensorsOf(request));
     laps.push(performance.now() - startedAt);
+    beginWork(link.words);
     if (laps.length === MOST_BUILDS || laps[0]! > LONG_BUILD_MS) return { session: built, buildMs: median(laps) };
     await built.release();
   }

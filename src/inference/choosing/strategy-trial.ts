@@ -4,6 +4,7 @@ import type { Parameters } from '../../params/parameters.ts';
 import { letGo } from '../link-client.ts';
 import type { ModelSource } from '../open-session.ts';
 import type { PlainFeeds } from '../rebuilding/plain-feeds.ts';
+import { stopAtExit } from '../stop-at-exit.ts';
 import { COUNTS, linkWords, REQUESTED } from '../thread-link.ts';
 import type { ConstantsAnswer, ConstantsSetup } from './constants-thread.ts';
 import type { StrategyFigures } from './strategy-choice.ts';
@@ -74,7 +75,11 @@ function start<Setup, Answer>(
   // As this file: TypeScript from the sources, JavaScript from what is built.
   const url = new URL(`./${file}.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
   const worker = new Worker(url, { workerData, transferList: [port], name: 'rxgrad strategies' });
-  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve())).then(() => letGo(words, params));
+  const unstop = stopAtExit(words);
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve())).then(() => {
+    unstop();
+    letGo(words, params);
+  });
   const answer = new Promise<Answer>((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
