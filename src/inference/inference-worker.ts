@@ -7,6 +7,7 @@ import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
 import { LinkClient, letGo } from './link-client.ts';
 import type { ModelSource, Opening } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
+import { stopAtExit } from './stop-at-exit.ts';
 import { linkWords, type SharedLink } from './thread-link.ts';
 
 /** What a thread runs. */
@@ -38,7 +39,11 @@ export class InferenceWorker {
     const workerData: ThreadTask = { model: source, options, weights: params.share(), link, inputNames };
     const worker = new Worker(threadFile, { workerData, transferList: [port2], name: 'rxgrad inference' });
     const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-    ended.then(() => letGo(words, params));
+    const unstop = stopAtExit(words);
+    ended.then(() => {
+      unstop();
+      letGo(words, params);
+    });
     const opening = await openingOf(worker);
     if ('got' in opening) {
       await ended;

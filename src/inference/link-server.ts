@@ -1,4 +1,5 @@
 import type { Slot } from '../params/left-right.ts';
+import { beginWork, endWork } from './at-work.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { ANSWERED, answerNumbers, COUNTS, LANES, REQUESTED, type SharedLink, slotOf, TensorLane } from './thread-link.ts';
 
@@ -16,12 +17,14 @@ export class LinkServer {
     this.#inputNames = inputNames;
   }
 
-  /** Answers requests in their order until there will be no more. In between the thread is blocked, not idle: a wake takes less so. */
+  /** Answers requests in their order until there will be no more; the thread is at work then, still. In between the thread is blocked, not idle: a wake takes less so. */
   async serve(outputNames: readonly string[], run: (feeds: Feeds, slot: Slot | null) => Promise<RunResult>): Promise<void> {
     const words = this.#words;
     for (let answered = Atomics.load(words, ANSWERED); ; ) {
+      beginWork(words);
       const requested = Atomics.load(words, REQUESTED);
       if (requested === answered) {
+        endWork(words);
         Atomics.wait(words, REQUESTED, requested);
       } else if (requested === answered + COUNTS) {
         return;

@@ -1,6 +1,7 @@
 import type { Tensor } from 'onnxruntime-node';
 import { type PlainFeeds, plainFeeds } from '../rebuilding/plain-feeds.ts';
 import type { Feeds } from '../runner.ts';
+import { median } from './median.ts';
 
 /** What predictions and swaps have been like lately. */
 export interface Load {
@@ -52,7 +53,7 @@ export class LoadWatch {
   }
 
   load(now = performance.now()): Load {
-    return { runs: this.#runs, batch: median(this.#rows), ...this.#swapRate(now) };
+    return { runs: this.#runs, batch: this.#runs === 0 ? 1 : median(this.#rows), ...this.#swapRate(now) };
   }
 
   #swapRate(now: number): Pick<Load, 'swapEveryMs' | 'versionsPerMs'> {
@@ -76,9 +77,4 @@ export class LoadWatch {
 function rowsOf(feeds: Feeds): number {
   for (const name in feeds) return (feeds[name] as Tensor).dims[0] ?? 1;
   return 1;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? 1;
 }

@@ -3,6 +3,7 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { isRxgradError } from '../../errors.ts';
 import type { SlotFacts } from '../../params/left-right.ts';
 import { type SharedWeights, WeightsReader } from '../../params/weights-reader.ts';
+import { beginWork, endWork } from '../at-work.ts';
 import { LinkServer } from '../link-server.ts';
 import type { ModelSource, Opening } from '../open-session.ts';
 import { HELD, type SharedLink } from '../thread-link.ts';
@@ -44,12 +45,15 @@ const reader = WeightsReader.attach(weights);
 const server = new LinkServer(link, inputNames);
 
 parentPort!.on('message', async (task: BuildingTask) => {
+  beginWork(link.words);
   try {
     if (task.kind === 'copy') answer({ kind: 'copied', facts: copyLive(task.to) });
     else if (task.kind === 'build') await buildAndServe(task);
     else parentPort!.close();
   } catch (error) {
     answer({ kind: 'failed', problem: isRxgradError(error) ? String(error.details.got) : (error as Error).message });
+  } finally {
+    endWork(link.words);
   }
 });
 

@@ -6,6 +6,7 @@ import type { Parameters } from '../../params/parameters.ts';
 import { LinkClient, letGo } from '../link-client.ts';
 import type { ModelSource, Opening } from '../open-session.ts';
 import type { Feeds, RunResult } from '../runner.ts';
+import { stopAtExit } from '../stop-at-exit.ts';
 import { linkWords } from '../thread-link.ts';
 import type { BuildingAnswer, BuildingSetup, BuildingTask } from './building-thread.ts';
 import type { PlainFeeds } from './plain-feeds.ts';
@@ -58,10 +59,12 @@ export class BuildingWorker {
     this.#worker = new Worker(threadFile, { workerData, transferList: [port2], name: 'rxgrad rebuild' });
     this.#link = new LinkClient({ words, port: port1 }, inputNames, this.#worker);
     this.#onEnd = onEnd;
+    const unstop = stopAtExit(words);
     this.#worker.on('message', this.#hear).on('error', (error) => {
       this.#problem = error.message;
     });
     this.#ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve())).then(() => {
+      unstop();
       letGo(words, params);
       this.#end();
     });
