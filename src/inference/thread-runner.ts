@@ -67,11 +67,11 @@ export class ThreadRunner implements Runner {
     this.#worker = null;
     this.#problem = problem;
     if (this.#closed) return;
-    this.onCapacity?.();
     this.#pause = setTimeout(() => {
       this.#starting = this.#start();
     }, this.#pauseMs).unref();
     this.#pauseMs = Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, 2 * this.#pauseMs));
+    this.onCapacity?.();
   };
 
   async #start(): Promise<void> {
