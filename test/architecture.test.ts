@@ -79,6 +79,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   sinks: ['checkpoints', 'weights', 'optimizers', 'params', 'events', 'options', 'errors', 'observe', 'sources', 'record'],
   inference: ['narrow-floats', 'params', 'options', 'errors', 'observe'],
   autodiff: ['inference', 'params', 'events', 'options', 'errors'],
+  gates: ['autodiff', 'inference', 'optimizers', 'params', 'options', 'errors', 'observe'],
 };
 
 /** Parts at the top, which may import any but each other. */

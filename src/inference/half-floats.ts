@@ -16,7 +16,7 @@ export function withReadableHalves(feeds: Feeds): Feeds {
 
 function readable(tensor: Tensor): Tensor {
   if (tensor.type !== 'float16' || tensor.data instanceof Uint16Array) return tensor;
-  const { buffer, byteOffset, length } = tensor.data as ArrayBufferView & { readonly length: number };
+  const { buffer, byteOffset, length } = tensor.data as unknown as Uint16Array;
   // The tensor itself stays as its owner made it.
   return Object.create(tensor, { data: { value: new Uint16Array(buffer, byteOffset, length) } });
 }

@@ -11,7 +11,7 @@ import { assertSameParameters, specsOf } from './model-parameters.ts';
 import { type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openRunners } from './open-runners.ts';
-import type { ModelOutput } from './open-session.ts';
+import { type ModelOutput, tellFallback } from './open-session.ts';
 import { Pool } from './pool.ts';
 import { runError } from './run-batch.ts';
 import type { Feeds, Outputs, RunResult } from './runner.ts';
@@ -31,6 +31,25 @@ export interface PredictOptions {
   readonly signal?: AbortSignal;
   /** Milliseconds from now within which the prediction is of use. */
   readonly deadlineMs?: number;
+}
+
+/** How a session is doing. */
+export interface SessionStatus {
+  /** The execution providers in use, most preferred first. */
+  readonly providers: readonly string[];
+  /** Threads that predict; 0 for the session's own. */
+  readonly workers: number;
+  /** Predictions that wait. */
+  readonly queued: number;
+  /** Whether predictions are put together into one run. */
+  readonly batches: boolean;
+}
+
+interface OpenedModel {
+  readonly name: string;
+  readonly inputs: readonly ModelInput[];
+  readonly outputs: readonly ModelOutput[];
+  readonly providers: readonly string[];
 }
 
 /** What a model made of its inputs, and of the weights that it did so with. */
@@ -63,6 +82,7 @@ export class HotSwapSession {
   readonly #pool: Pool;
   readonly #versions: Versions;
   readonly #staleness: StalenessLimit;
+  readonly #providers: readonly string[];
   readonly #workers: number;
   readonly #maxBatch: number;
   #ready = false;
@@ -89,10 +109,12 @@ export class HotSwapSession {
     // A reader from the beginning: weights are never written in place while others come and go.
     const reader = weights.reader();
     try {
-      const { runners, outputs } = await openRunners(source, inputs, weights, parsed.workers, options.session);
+      const { runners, opening } = await openRunners(source, inputs, weights, parsed.workers, options.session);
+      const { outputs, providers } = opening;
+      tellFallback(opening);
       const pool = new Pool({ name: model.name, inputs, outputs }, runners, reader, parsed);
       if (pool.batches && (await mixesRows(runners[0]!, inputs))) pool.runAlone('what it makes of a row depends on other rows');
-      return new HotSwapSession(weights, { name: model.name, inputs, outputs }, pool, parsed);
+      return new HotSwapSession(weights, { name: model.name, inputs, outputs, providers }, pool, parsed);
     } catch (error) {
       reader.close();
       throw error;
@@ -101,7 +123,7 @@ export class HotSwapSession {
 
   private constructor(
     params: Parameters,
-    { name, inputs, outputs }: { name: string; inputs: readonly ModelInput[]; outputs: readonly ModelOutput[] },
+    { name, inputs, outputs, providers }: OpenedModel,
     pool: Pool,
     { workers, maxBatch, maxStaleness, keep, checkpoints }: ReturnType<typeof parseSessionOptions>,
   ) {
@@ -112,6 +134,7 @@ export class HotSwapSession {
     this.#pool = pool;
     this.#staleness = new StalenessLimit(name, maxStaleness as StalenessOptions | undefined);
     this.#versions = new Versions(params, keep, checkpoints ?? null);
+    this.#providers = providers;
     this.#workers = workers;
     this.#maxBatch = maxBatch;
   }
@@ -130,8 +153,8 @@ export class HotSwapSession {
     return this.#ready && this.#open;
   }
 
-  get status(): { readonly workers: number; readonly queued: number; readonly batches: boolean } {
-    return { workers: this.#workers, queued: this.#pool.queued, batches: this.#pool.batches };
+  get status(): SessionStatus {
+    return { providers: this.#providers, workers: this.#workers, queued: this.#pool.queued, batches: this.#pool.batches };
   }
 
   /** Runs the model. Feeds are onnxruntime tensors by input name, lent until the prediction is there. */

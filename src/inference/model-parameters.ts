@@ -10,7 +10,7 @@ export function specsOf(model: Model, trainable: readonly string[] | undefined):
   if (weights.length === 0) {
     throw new RxgradError('unsupportedModel', {
       model: model.name,
-      problem: 'it has no float32 initializer of rank 1 or more to train',
+      problem: 'it has no floating-point initializer of rank 1 or more to train',
       advice: 'Export it with its weights as initializers, or name them through the option `trainable`',
     });
   }

@@ -4,9 +4,12 @@ import { count, nonNegative, parseOptions, positive } from '../options.ts';
 import { type KeepVersionsOptions, keepSchema, type VersionSource } from './versions.ts';
 
 export interface HotSwapSessionOptions {
-  /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
+  /** Initializers that become swappable weights. Default: the floating-point ones of rank 1 and up that are not mere settings. */
   readonly trainable?: readonly string[];
-  /** Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. */
+  /**
+   * Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. Of
+   * `executionProviders`, those that are not there are left out with a warning, and `cpu` comes last.
+   */
   readonly session?: InferenceSession.SessionOptions;
   /** Threads that predict, over the same weights. Default 0: this thread does, which blocks its event loop meanwhile. */
   readonly workers?: number;
