@@ -87,6 +87,7 @@ const table = {
   staleWeights: ['retry', 503, '{model}: expected weights {expected}, got those of version {version}, {got}'],
   notReady: ['retry', 503, '{model}: expected it to be warmed up, but it is not yet'],
   unknownModel: ['stop', 404, 'Expected a model that is served ({expected}), got "{got}"'],
+  scoringFails: ['stop', 503, '{model}: {count} scorings of labelled examples in a row failed; the last one: {last}'],
   invalidRequest: ['stop', 400, '{where}: expected {expected}, got {got}'],
   requestTooLarge: ['stop', 413, '{where}: expected at most {expected}, got {got}'],
   unsupportedContent: ['stop', 415, '{where}: expected {expected}, got {got}'],

@@ -5,8 +5,9 @@ import type { ModelInput } from './onnx/model.ts';
 /** Checks a prediction's inputs against the model's: all there, none besides, types and shapes as declared. */
 export function assertFeeds(model: string, inputs: readonly ModelInput[], feeds: Readonly<Record<string, Tensor>>): void {
   for (const input of inputs) {
-    const problem = problemWith(input, feeds[input.name]);
-    if (problem) throw new RxgradError('invalidFeed', { model, input: input.name, ...problem });
+    const tensor = feeds[input.name];
+    if (fits(input, tensor)) continue;
+    throw new RxgradError('invalidFeed', { model, input: input.name, ...problemWith(input, tensor) });
   }
   if (Object.keys(feeds).length === inputs.length) return;
   const surplus = Object.keys(feeds).find((name) => !inputs.some((input) => input.name === name))!;
@@ -14,10 +15,18 @@ export function assertFeeds(model: string, inputs: readonly ModelInput[], feeds:
   throw new RxgradError('invalidFeed', { model, input: surplus, expected, got: 'a feed of that name' });
 }
 
-function problemWith({ type, dims }: ModelInput, tensor: Tensor | undefined): { expected: string; got: string } | null {
+// A loop, since every prediction comes by here.
+function fits({ type, dims }: ModelInput, tensor: Tensor | undefined | null): boolean {
+  if (!tensor || tensor.type !== type) return false;
+  if (!dims) return true;
+  const got = tensor.dims;
+  if (got.length !== dims.length) return false;
+  for (let i = 0; i < dims.length; i++) if (typeof dims[i] === 'number' && dims[i] !== got[i]) return false;
+  return true;
+}
+
+function problemWith({ type, dims }: ModelInput, tensor: Tensor | undefined): { expected: string; got: string } {
   if (tensor === undefined || tensor === null) return { expected: `as a tensor of ${type}`, got: 'nothing' };
   if (tensor.type !== type) return { expected: `as a tensor of ${type}`, got: String(tensor.type) };
-  if (!dims) return null;
-  const fits = tensor.dims.length === dims.length && dims.every((dim, i) => typeof dim === 'string' || dim === tensor.dims[i]);
-  return fits ? null : { expected: `with dims [${dims}]`, got: `[${tensor.dims}]` };
+  return { expected: `with dims [${dims}]`, got: `[${tensor.dims}]` };
 }

@@ -1,32 +1,67 @@
-import type { InferenceSession } from 'onnxruntime-node';
-import { assertNoDifferences, RxgradError } from '../errors.ts';
+import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
-import type { ParameterSpec } from '../params/layout.ts';
+import { expectOption } from '../options.ts';
+import type { Slot } from '../params/left-right.ts';
+import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
 import { assertFeeds } from './feeds.ts';
-import { LocalRunner } from './local-runner.ts';
-import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';
-import { trainableInitializers } from './onnx/trainable-initializers.ts';
+import { madeUpRequest } from './made-up-request.ts';
+import { mixesRows } from './mixes-rows.ts';
+import { assertSameParameters, specsOf } from './model-parameters.ts';
+import { type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
-import { openSession } from './open-session.ts';
-import type { Feeds, Outputs, Runner } from './runner.ts';
-import { type KeepVersionsOptions, type VersionEntry, type VersionSource, Versions } from './versions.ts';
+import { openRunners } from './open-runners.ts';
+import { type ModelOutput, tellFallback } from './open-session.ts';
+import { Pool } from './pool.ts';
+import { runError } from './run-batch.ts';
+import type { Feeds, Outputs, RunResult } from './runner.ts';
+import { type HotSwapSessionOptions, parseSessionOptions, type StalenessOptions } from './session-options.ts';
+import { StalenessLimit } from './staleness-limit.ts';
+import { type VersionEntry, Versions } from './versions.ts';
 
-export interface HotSwapSessionOptions {
-  /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
-  readonly trainable?: readonly string[];
-  /** Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. */
-  readonly session?: InferenceSession.SessionOptions;
-  /** Keeps some of the versions that go live, to go back to. Default: none by itself, see {@link HotSwapSession.keep}. */
-  readonly keep?: KeepVersionsOptions;
-  /** Where versions can be gone back to that are not in memory. */
-  readonly checkpoints?: VersionSource;
+export type { HotSwapSessionOptions, StalenessOptions } from './session-options.ts';
+
+/** The longest that a timer can wait. */
+const LONGEST_DEADLINE_MS = 2 ** 31 - 1;
+
+export interface PredictOptions {
+  /** A version that is kept in memory, or its label. Default: the live one. */
+  readonly version?: number | string;
+  /** Gives the prediction up: it is not run any more, or its result is dropped. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds from now within which the prediction is of use. */
+  readonly deadlineMs?: number;
 }
 
-/** What a model made of its inputs, and the number of the weights that it did so with. */
+/** How a session is doing. */
+export interface SessionStatus {
+  /** The execution providers in use, most preferred first. */
+  readonly providers: readonly string[];
+  /** Threads that predict; 0 for the session's own. */
+  readonly workers: number;
+  /** Predictions that wait. */
+  readonly queued: number;
+  /** Whether predictions are put together into one run. */
+  readonly batches: boolean;
+}
+
+interface OpenedModel {
+  readonly name: string;
+  readonly inputs: readonly ModelInput[];
+  readonly outputs: readonly ModelOutput[];
+  readonly providers: readonly string[];
+}
+
+/** What a model made of its inputs, and of the weights that it did so with. */
 export interface Prediction {
   readonly outputs: Outputs;
   readonly version: number;
+  /** Milliseconds since the weights were made. */
+  readonly ageMs: number;
+  /** The last event of the log that the weights contain; null where they come from none. */
+  readonly position: LogPlace | null;
+  /** Whether the weights are older than `maxStaleness` says. Those of a version that was asked for never are. */
+  readonly stale: boolean;
 }
 
 /**
@@ -43,37 +78,69 @@ export class HotSwapSession {
   readonly params: Parameters;
   /** The inputs that `predict` takes. */
   readonly inputs: readonly ModelInput[];
-  readonly outputNames: readonly string[];
-  readonly #runner: Runner;
+  readonly outputs: readonly ModelOutput[];
+  readonly #pool: Pool;
   readonly #versions: Versions;
+  readonly #staleness: StalenessLimit;
+  readonly #providers: readonly string[];
+  readonly #workers: number;
+  readonly #maxBatch: number;
+  #ready = false;
   #open = true;
 
   /**
-   * Reads an ONNX file (path or bytes) and opens a session on it. `params` shares weights that exist already, for instance
-   * with another session; without it they come from the model.
+   * Reads an ONNX file (path or bytes) and opens a session on it, or one a worker. `params` shares weights that exist already,
+   * for instance with another session; without it they come from the model.
    */
   static async load(
     onnx: string | Uint8Array,
     params?: Parameters,
     options: HotSwapSessionOptions = {},
   ): Promise<HotSwapSession> {
+    const parsed = parseSessionOptions(options);
     const model = readModel(onnx);
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
     const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
-    const session = await openSession({ ...model, bytes }, options.session);
-    const own = params ?? Parameters.create(specs);
-    if (!own.finite) throw new RxgradError('weightsNotFinite', { version: own.version });
-    return new HotSwapSession(model, session, own, options);
+    const weights = params ?? Parameters.create(specs);
+    if (!weights.finite) throw new RxgradError('weightsNotFinite', { version: weights.version });
+    const inputs = modelInputs(model);
+    const source = { name: model.name, bytes, folder: model.folder };
+    // A reader from the beginning: weights are never written in place while others come and go.
+    const reader = weights.reader();
+    try {
+      const { runners, opening } = await openRunners(source, inputs, weights, parsed.workers, options.session);
+      const { outputs, providers } = opening;
+      tellFallback(opening);
+      const pool = new Pool({ name: model.name, inputs, outputs }, runners, reader, parsed);
+      if (pool.batches && (await mixesRows(runners[0]!, inputs))) pool.runAlone('what it makes of a row depends on other rows');
+      return new HotSwapSession(weights, { name: model.name, inputs, outputs, providers }, pool, parsed);
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
   }
 
-  private constructor(model: Model, session: InferenceSession, params: Parameters, options: HotSwapSessionOptions) {
-    this.model = model.name;
+  private constructor(
+    params: Parameters,
+    { name, inputs, outputs, providers }: OpenedModel,
+    pool: Pool,
+    { workers, maxBatch, maxStaleness, keep, checkpoints }: ReturnType<typeof parseSessionOptions>,
+  ) {
+    this.model = name;
     this.params = params;
-    this.inputs = modelInputs(model);
-    this.outputNames = session.outputNames;
-    this.#runner = new LocalRunner(session, params.reader());
-    this.#versions = new Versions(params, options.keep, options.checkpoints ?? null);
+    this.inputs = inputs;
+    this.outputs = outputs;
+    this.#pool = pool;
+    this.#staleness = new StalenessLimit(name, maxStaleness as StalenessOptions | undefined);
+    this.#versions = new Versions(params, keep, checkpoints ?? null);
+    this.#providers = providers;
+    this.#workers = workers;
+    this.#maxBatch = maxBatch;
+  }
+
+  get outputNames(): readonly string[] {
+    return this.outputs.map(({ name }) => name);
   }
 
   /** The number of the weights that predictions use now. */
@@ -81,20 +148,52 @@ export class HotSwapSession {
     return this.params.liveVersion;
   }
 
-  /** Runs the model. Feeds are onnxruntime tensors by input name. */
-  async predict(feeds: Feeds): Promise<Prediction> {
+  /** Whether it was warmed up, for whoever asks before sending predictions; `predict` itself works before. */
+  get ready(): boolean {
+    return this.#ready && this.#open;
+  }
+
+  get status(): SessionStatus {
+    return { providers: this.#providers, workers: this.#workers, queued: this.#pool.queued, batches: this.#pool.batches };
+  }
+
+  /** Runs the model. Feeds are onnxruntime tensors by input name, lent until the prediction is there. */
+  async predict(feeds: Feeds, options?: PredictOptions): Promise<Prediction> {
     if (!this.#open) throw new RxgradError('sessionClosed', { model: this.model });
     assertFeeds(this.model, this.inputs, feeds);
+    if (options?.deadlineMs !== undefined) assertDeadline(options.deadlineMs);
+    const asked = options?.version;
+    const slot = asked === undefined ? null : this.#slotOf(asked);
+    let result: RunResult;
     try {
-      const { outputs, weights, durationMs } = await this.#runner.run(feeds, null);
-      const { version } = weights;
-      if (channels.prediction.hasSubscribers) {
-        channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
-      }
-      return { outputs, version };
-    } catch (cause) {
-      throw new RxgradError('predictionFailed', { model: this.model, problem: (cause as Error).message }, { cause });
+      result = await this.#pool.ask(feeds, slot, options);
+    } catch (error) {
+      throw runError(this.model, error);
     }
+    const { outputs, weights, durationMs } = result;
+    const facts = this.params.origins.factsOf(weights);
+    const { version, position } = facts;
+    // The live one was asked for, and went while the prediction waited.
+    if (typeof asked === 'number' && version !== asked) this.params.kept.find(asked);
+    if (channels.prediction.hasSubscribers) {
+      channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
+    }
+    const ageMs = Math.max(0, Date.now() - facts.madeAtMs);
+    const stale = slot === null && this.#staleness.check(facts, ageMs, this.params.version);
+    return { outputs, version, ageMs, position, stale };
+  }
+
+  /**
+   * Runs requests on every worker before real ones come, which makes onnxruntime plan and allocate; `ready` from then on. Default:
+   * requests made up from the model's inputs, of one row and of `maxBatch`.
+   */
+  async warmUp(requests?: Iterable<Feeds>, { runs = 3 }: { readonly runs?: number } = {}): Promise<void> {
+    const rows = this.#maxBatch > 1 ? [1, this.#maxBatch] : [1];
+    for (const feeds of requests ?? rows.map((count) => madeUpRequest(this.model, this.inputs, count))) {
+      assertFeeds(this.model, this.inputs, feeds);
+      await this.#pool.warmUp(feeds, runs);
+    }
+    this.#ready = true;
   }
 
   /** Makes the newest weights of {@link params} the ones that predictions use. */
@@ -135,34 +234,21 @@ export class HotSwapSession {
     return this.#versions.label(version, name);
   }
 
-  /** Releases onnxruntime's session. The parameters stay. */
+  /** Null stands for the live weights. */
+  #slotOf(version: number | string): Slot | null {
+    const { kept, liveVersion } = this.params;
+    return version === liveVersion && !kept.has(version) ? null : kept.find(version).slot;
+  }
+
+  /** Waits for the predictions that are being computed, fails those that wait, and releases all sessions. The parameters stay. */
   async dispose(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    await this.#runner.close();
+    await this.#pool.close();
   }
 }
 
-function specsOf(model: Model, trainable: readonly string[] | undefined): Record<string, Required<ParameterSpec>> {
-  const weights = trainableInitializers(model, trainable);
-  if (weights.length === 0) {
-    throw new RxgradError('unsupportedModel', {
-      model: model.name,
-      problem: 'it has no float32 initializer of rank 1 or more to train',
-      advice: 'Export it with its weights as initializers, or name them through the option `trainable`',
-    });
-  }
-  return Object.fromEntries(weights.map(({ name, dims, data }) => [name, { dims, data }]));
-}
-
-function assertSameParameters(params: Parameters, specs: Readonly<Record<string, ParameterSpec>>): void {
-  const differences = [
-    ...Object.entries(specs).flatMap(([name, { dims }]) => {
-      if (!params.has(name)) return [`"${name}" [${dims}] is missing`];
-      const own = params.get(name).dims;
-      return String(own) === String(dims) ? [] : [`"${name}" is [${dims}] in the model, [${own}] in the parameters`];
-    }),
-    ...params.names.filter((name) => !(name in specs)).map((name) => `"${name}" is not in the model`),
-  ];
-  assertNoDifferences(differences);
+function assertDeadline(deadlineMs: number): void {
+  const isPossible = deadlineMs > 0 && deadlineMs <= LONGEST_DEADLINE_MS;
+  expectOption(isPossible, 'deadlineMs', `milliseconds above 0, up to ${LONGEST_DEADLINE_MS}`, deadlineMs);
 }

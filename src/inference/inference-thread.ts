@@ -3,7 +3,7 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { isRxgradError } from '../errors.ts';
 import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
 import { LocalRunner } from './local-runner.ts';
-import { type ModelOutput, type ModelSource, openSession, outputsOf } from './open-session.ts';
+import { type ModelSource, type Opening, openSession } from './open-session.ts';
 import { ANSWERED, answerNumbers, COUNTS, HELD, LANES, REQUESTED, type SharedLink, slotOf, TensorLane } from './thread-link.ts';
 
 /** What the thread is given. */
@@ -17,7 +17,7 @@ export interface ThreadTask {
 }
 
 /** What the thread says once, when it has opened the model or could not. */
-export type ThreadOpening = { readonly outputs: readonly ModelOutput[] } | { readonly got: string };
+export type ThreadOpening = Opening | { readonly got: string };
 
 const { model, options, weights, link, inputNames } = workerData as ThreadTask;
 const { words } = link;
@@ -35,8 +35,7 @@ async function open(): Promise<InferenceSession | null> {
   let opening: ThreadOpening;
   let opened: InferenceSession | null = null;
   try {
-    opened = await openSession(model, options);
-    opening = { outputs: outputsOf(opened) };
+    ({ session: opened, opening } = await openSession(model, options));
   } catch (error) {
     opening = { got: isRxgradError(error) ? String(error.details.got) : String(error) };
   }

@@ -4,7 +4,7 @@ import { RxgradError } from '../errors.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
-import type { ModelOutput, ModelSource } from './open-session.ts';
+import type { ModelSource, Opening } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { ownTensor } from './tensor-frame.ts';
 import {
@@ -37,7 +37,7 @@ const threadFile = new URL(import.meta.url.endsWith('.ts') ? './inference-thread
 
 /** One thread with a session over shared weights, as seen from the thread that asks. It lives once. */
 export class InferenceWorker {
-  readonly outputs: readonly ModelOutput[];
+  readonly opening: Opening;
   readonly #model: ThreadModel;
   readonly #worker: Worker;
   readonly #link: SharedLink;
@@ -68,22 +68,22 @@ export class InferenceWorker {
       await ended;
       throw new RxgradError('invalidModel', { model: source.name, got: opening.got });
     }
-    return new InferenceWorker(model, worker, { words, port: port1 }, opening.outputs, ended, onEnd);
+    return new InferenceWorker(model, worker, { words, port: port1 }, opening, ended, onEnd);
   }
 
   private constructor(
     model: ThreadModel,
     worker: Worker,
     link: SharedLink,
-    outputs: readonly ModelOutput[],
+    opening: Opening,
     ended: Promise<void>,
     onEnd: (problem: string) => void,
   ) {
-    this.outputs = outputs;
+    this.opening = opening;
     this.#model = model;
     this.#worker = worker;
     this.#link = link;
-    this.#names = outputs.map(({ name }) => name);
+    this.#names = opening.outputs.map(({ name }) => name);
     this.#requests = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 0, lane));
     this.#answers = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 1, lane));
     this.#onEnd = onEnd;

@@ -10,6 +10,9 @@ export class LocalRunner implements Runner {
   readonly capacity = 1;
   readonly failure = null;
   onCapacity = null;
+  /** How many runs there are that have begun, or wait in onnxruntime's own queue. */
+  running = 0;
+  #whenIdle: (() => void) | null = null;
   readonly #session: InferenceSession;
   readonly #reader: WeightsReader;
   readonly #weights: WeightFeeds;
@@ -22,6 +25,7 @@ export class LocalRunner implements Runner {
   }
 
   async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
+    this.running++;
     const run = this.#weights.begin(withReadableHalves(feeds), slot);
     try {
       const running = this.#session.run(run.feeds);
@@ -30,10 +34,16 @@ export class LocalRunner implements Runner {
       return { outputs, weights: run.facts, durationMs: performance.now() - run.startedAt };
     } finally {
       this.#weights.end(run);
+      if (--this.running === 0) this.#whenIdle?.();
     }
   }
 
   async close(): Promise<void> {
+    if (this.running > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
     this.#reader.close();
     await this.#session.release();
   }

@@ -9,7 +9,7 @@ export type Outputs = Readonly<Record<string, Tensor>>;
 
 export interface RunResult {
   readonly outputs: Outputs;
-  /** Of the weights that it used. See {@link Parameters.factsOf}. */
+  /** Of the weights that it used. See {@link Origins.factsOf}. */
   readonly weights: SlotFacts;
   /** What the run alone took, without the wait for it. */
   readonly durationMs: number;

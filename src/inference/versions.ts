@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
-import { count, parseOptions, positive } from '../options.ts';
+import { count, positive } from '../options.ts';
 import type { KeptVersion } from '../params/kept-versions.ts';
 import type { LogPlace, WeightsFacts } from '../params/origins.ts';
 import type { Parameters } from '../params/parameters.ts';
@@ -58,19 +58,13 @@ export class Versions {
   #keeping: Promise<unknown> | null = null;
 
   /** Without `keep` none is kept by itself. */
-  constructor(params: Parameters, keep: KeepVersionsOptions | undefined, source: VersionSource | null) {
+  constructor(params: Parameters, keep: v.InferOutput<typeof keepSchema> | undefined, source: VersionSource | null) {
     this.#params = params;
     this.#source = source;
     const never = Number.POSITIVE_INFINITY;
-    if (!keep) {
-      this.#everyMs = never;
-      this.#everyVersions = never;
-      return;
-    }
-    const { last, everyMs, everyVersions } = parseOptions(keepSchema, keep, 'keep');
-    params.kept.limit = last;
-    this.#everyMs = everyMs ?? (everyVersions === undefined ? 10_000 : never);
-    this.#everyVersions = everyVersions ?? never;
+    if (keep) params.kept.limit = keep.last;
+    this.#everyMs = keep ? (keep.everyMs ?? (keep.everyVersions === undefined ? 10_000 : never)) : never;
+    this.#everyVersions = keep?.everyVersions ?? never;
   }
 
   /** Is told that weights went live: keeps them, if it is time. */

@@ -109,7 +109,7 @@ export class WeightRun {
   }
 
   begin(feeds: Feeds, slot: Slot | null, choosesLate: boolean): void {
-    this.startedAt = performance.now();
+    if (!choosesLate) this.startedAt = performance.now();
     this.#first = feeds[this.#names[0]!];
     for (const name of this.#inputs) this.#frame[name] = feeds[name];
     this.#called = false;

@@ -1,5 +1,5 @@
 import { Tensor } from 'onnxruntime-node';
-import { RxgradError } from '../errors.ts';
+import { type ErrorDetails, type ErrorKey, isRxgradError, RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
 import { datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
 import type { InferContext, InferParameters, InferRequest, InferResponse, InferTensor } from './infer-request.ts';
@@ -28,9 +28,18 @@ export async function infer(models: ServedModels, request: InferRequest, context
       parameters: parametersOf(prediction),
       outputs: outputsOf(model, request, prediction),
     };
+  } catch (error) {
+    throw underItsName(model, error);
   } finally {
     model.figures.count(isAnswered, performance.now() - start);
   }
+}
+
+/** Sessions call a model by the path of its file, which is no business of clients. */
+function underItsName({ name }: ServedModel, error: unknown): unknown {
+  if (!isRxgradError(error) || error.details.model === undefined || error.details.model === name) return error;
+  const details = { ...error.details, model: name };
+  return new RxgradError(error.key, details as ErrorDetails<ErrorKey>, { cause: error });
 }
 
 /** How many elements a shape has; it is checked already. */

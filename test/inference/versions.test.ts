@@ -92,7 +92,6 @@ describe('versions', () => {
       /expected a version that is there \(one in memory that is older than 0\), got none/,
     );
     await expect(versions.pin(12)).rejects.toThrow(/expected a version that is there \(none is\), got 12/);
-    expect(() => new Versions(model(), { last: 0 }, null)).toThrow(/keep: last: expected/);
   });
 
   it('do not leave what is pinned for weights that are not finite', async () => {

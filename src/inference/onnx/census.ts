@@ -7,7 +7,7 @@ const MOST_DEEP = 100;
 /** What objects of a parsed model may come to. The largest models have some 100,000 nodes, and weights count nothing. */
 const MOST_BYTES = 2 ** 30;
 const MESSAGE_BYTES = 400;
-const FIELD_BYTES = 40;
+const FIELD_BYTES = 80;
 const NUMBER_BYTES = 32;
 
 /**

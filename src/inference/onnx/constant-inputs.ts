@@ -34,8 +34,11 @@ const contributedConstantInputs: Readonly<Record<string, readonly number[]>> = {
   QMoE: [3, 6, 9],
 };
 
-/** Positions at which onnxruntime computes with a constant alone: given as an input, its results are wrong, and it does not say so. */
-const onlyConstantInputs: Readonly<Record<string, readonly number[]>> = { MatMulBnb4: [2], MatMulNBits: [2, 3], QMoE: [3, 6, 9] };
+/**
+ * Positions at which onnxruntime computes with a constant alone: given as an input, results are wrong, and it does not say so. Its
+ * kernel packs the quantised weights with the scales, where they are there at load (`accuracy_level` 4, or 8 bits).
+ */
+const onlyConstantInputs: Readonly<Record<string, readonly number[]>> = { MatMulNBits: [2, 3] };
 
 /** Names the operator that computes with this value, or with what is made of it, only where it is a constant; undefined where none does. */
 export function onlyConstantFor(graph: GraphProto, name: string): string | undefined {

@@ -47,7 +47,7 @@ export function withInitializers(
   return pieces.joined();
 }
 
-/** The bytes of a tensor with raw values, in the place of the first of those it has. */
+/** The bytes of a tensor with raw values: in the place of those it has, or behind the rest where they lay in a list or another file. */
 function withValues(tensor: Uint8Array, values: Uint8Array): Pieces {
   let placed = false;
   const pieces = withContents(tensor, ({ number }) => {

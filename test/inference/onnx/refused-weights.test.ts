@@ -166,6 +166,24 @@ describe('external data', () => {
     expect(attempt(t, entries)).toThrow(invalid(message));
   });
 
+  it.for(['../outside.bin', 'link.bin', 'none.bin'])(
+    'at %s is refused by onnxruntime where it is not trained',
+    async (location, t) => {
+      const folder = mkdtempSync(`${tmpdir()}/rxgrad-`);
+      t.onTestFinished(() => rmSync(folder, { recursive: true }));
+      mkdirSync(`${folder}/models`);
+      writeFileSync(`${folder}/outside.bin`, new Uint8Array(8));
+      symlinkSync(`${folder}/outside.bin`, `${folder}/models/link.bin`);
+      const nodes = [node('Sum', ['x', 'w', 'k'], ['y'])];
+      const initializer = [weight, external(floats('k', [2], []), { location })];
+      writeFileSync(`${folder}/models/m.onnx`, buildModel({ ...io, node: nodes, initializer }));
+      const options = { trainable: ['w'], session: { logSeverityLevel: 4 } } as const;
+      await expect(HotSwapSession.load(`${folder}/models/m.onnx`, undefined, options)).rejects.toEqual(
+        invalid('onnxruntime refuses'),
+      );
+    },
+  );
+
   it('beyond what memory can hold is refused before it is read', (t) => {
     const of = { ...weight, dims: [2n ** 31n] };
     expect(attempt(t, { location: 'immense.bin' }, of)).toThrow(expect.objectContaining({ code: 'RXGRAD_OUT_OF_MEMORY' }));

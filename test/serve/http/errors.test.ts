@@ -144,6 +144,13 @@ describe('what a prediction fails with', () => {
     ]);
   });
 
+  it('calls the model by the name that clients know', async (t) => {
+    const { ask, model } = await start(t);
+    model.predict = () => Promise.reject(new RxgradError('overloaded', { model: '/srv/secret/model.onnx', limit: 10 }));
+    const { json } = await ask('/v2/models/m/infer', { json: floats });
+    expect(json.error).toMatch(/^m: expected at most 10 predictions to wait/);
+  });
+
   it('is not told where nobody foresaw it; the log has it', async (t) => {
     const { ask, model, lines } = await start(t);
     model.predict = () => Promise.reject(new TypeError('secret detail'));
