@@ -35,7 +35,11 @@ export function addProtocolRoutes(app: FastifyInstance, options: ProtocolRoutesO
   app.get('/v2/health/live', () => ({ live: true }));
   app.get('/v2/health/ready', (_request, reply) => {
     const ready = options.isOpen() && models.ready;
-    const all = [...models].map((model) => ({ name: model.name, ready: model.ready, providers: model.session.status.providers }));
+    const all = [...models].map(({ name, ready: isWarm, session }) => ({
+      name,
+      ready: isWarm,
+      providers: session.status.providers ?? [],
+    }));
     reply.code(ready ? 200 : 503).send({ live: true, ready, models: all });
   });
   app.get('/v2/models/stats', () => ({ model_stats: [...models].map(modelStatistics) }));
