@@ -101,6 +101,20 @@ export interface StrategyObserved {
   readonly reason: string;
 }
 
+/** A server answered a request for a prediction. */
+export interface AnswerObserved {
+  readonly kind: 'answer';
+  /** The model's name. */
+  readonly at: string;
+  readonly version: number;
+  readonly requestId: string;
+  /** Of W3C Trace Context, as hexadecimal digits. */
+  readonly traceId: string;
+  readonly spanId: string;
+  /** From the request, once it was read, to the answer, before it is written. */
+  readonly durationMs: number;
+}
+
 /** A checkpoint was written. */
 export interface CheckpointObserved {
   readonly kind: 'checkpoint';
@@ -188,6 +202,7 @@ export type Observation =
   | CheckpointObserved
   | RecoveryObserved
   | PredictionObserved
+  | AnswerObserved
   | GateObserved
   | StrategyObserved
   | ProgressObserved;
@@ -205,5 +220,6 @@ export const channels = {
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
   strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
+  answer: channel('rxgrad:serve:answer') as Channel<unknown, AnswerObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -45,7 +45,7 @@ export interface Servable {
   readonly version: number;
   /** Whether it is warmed up. */
   readonly ready: boolean;
-  readonly status: { readonly providers: readonly string[]; readonly workers: number; readonly queued: number };
+  readonly status: { readonly providers?: readonly string[]; readonly workers: number; readonly queued: number };
   predict(feeds: Readonly<Record<string, Tensor>>, options?: ServablePredictOptions): Promise<ServablePrediction>;
   versions(): Promise<readonly ServableVersion[]>;
   rollback(version?: number | string): unknown;

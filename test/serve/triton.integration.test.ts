@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import { openServable } from '../../src/serve/open-servable.ts';
+import { HotSwapSession } from '../../src/inference/hot-swap-session.ts';
 import { serve } from '../../src/serve/server.ts';
 import { everythingModel, linearModel } from './everything-model.ts';
 import { type Python, tritonPython } from './triton-python.ts';
@@ -13,8 +13,8 @@ beforeAll(async () => {
 
 it("is what NVIDIA's tritonclient takes it for, over HTTP and gRPC", { timeout: 180_000 }, async (context) => {
   if ('missing' in python) return context.skip(python.missing);
-  const everything = await openServable(everythingModel());
-  const linear = await openServable(linearModel());
+  const everything = await HotSwapSession.load(everythingModel());
+  const linear = await HotSwapSession.load(linearModel());
   const server = await serve({ models: { everything, linear }, port: 0, grpcPort: 0, log: 'silent' });
   context.onTestFinished(async () => {
     await server.close();

@@ -1,7 +1,6 @@
 import { basename } from 'node:path';
-import type { HotSwapSessionOptions } from '../../inference/hot-swap-session.ts';
+import { HotSwapSession, type HotSwapSessionOptions } from '../../inference/hot-swap-session.ts';
 import { expectOption } from '../../options.ts';
-import { type OpenServable, openServable } from '../../serve/open-servable.ts';
 import type { Transport } from '../../sources/transport.ts';
 import { storeOf } from '../checkpoint-store.ts';
 import type { PipelineOptions } from '../pipeline.ts';
@@ -11,7 +10,7 @@ import type { ServeCommandOptions } from './options.ts';
 export interface OpenModel {
   readonly name: string;
   readonly file: string;
-  readonly session: OpenServable;
+  readonly session: HotSwapSession;
 }
 
 const LONGEST_NAME = 128;
@@ -41,10 +40,11 @@ export async function openModels(
     const flag = `--${option.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`)}`;
     expectOption(names.size === 1 || options[option] === undefined, flag, 'one model with it', `${names.size} of them`);
   }
+  const session = sessionOptions(options, transport);
   const models: OpenModel[] = [];
   try {
     for (const [name, file] of names) {
-      models.push({ name, file, session: await openServable(file, sessionOptions(options, transport)) });
+      models.push({ name, file, session: await HotSwapSession.load(file, undefined, session) });
     }
     return models;
   } catch (error) {
@@ -61,16 +61,15 @@ function sessionOptions(options: ServeCommandOptions, transport: Transport | nul
   const checkpoints = storeOf(place, transport!);
   const session = { executionProviders: providers?.split(',').map((provider) => provider.trim()) };
   const isLimited = ms !== undefined || versions !== undefined;
-  // biome-ignore lint/suspicious/noThenProperty: the name of the option
-  const maxStaleness = { ms, versions, then: whenStale };
+  const age = { ...(ms === undefined ? {} : { ms }), ...(versions === undefined ? {} : { versions }) };
   return {
     workers,
-    strategy,
     maxBatch,
     maxDelayMs,
     maxQueue,
+    ...(strategy === 'inputs' ? {} : { strategy }),
     ...(providers === undefined ? {} : { session }),
-    ...(isLimited ? { maxStaleness } : {}),
+    ...(isLimited ? { maxStaleness: { ...age, action: whenStale } } : {}),
     ...(keep > 0 ? { keep: { last: keep, everyMs: keepEveryMs } } : {}),
     ...(checkpoints ? { checkpoints } : {}),
   } as HotSwapSessionOptions;

@@ -13,7 +13,7 @@ import { isRxgradError } from '../../errors.ts';
 import type { InferContext } from '../infer-request.ts';
 import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
-import { traceContext } from '../trace-context.ts';
+import { type TraceContext, traceContext } from '../trace-context.ts';
 import type { Received } from './service-definition.ts';
 import { statusOf } from './status.ts';
 
@@ -39,6 +39,7 @@ class Call {
   readonly #giveUp = new AbortController();
   readonly #onCancelled = () => this.#giveUp.abort();
   readonly #id: string;
+  #knownTrace: TraceContext | undefined;
 
   constructor(call: AnyCall, settings: CallSettings, method: string) {
     this.#call = call;
@@ -48,9 +49,18 @@ class Call {
     call.once('cancelled', this.#onCancelled);
   }
 
+  get #trace(): TraceContext {
+    this.#knownTrace ??= traceContext(headerOf(this.#call.metadata, 'traceparent'));
+    return this.#knownTrace;
+  }
+
   get context(): Required<InferContext> {
     const leftMs = Math.max(1, Number(this.#call.getDeadline()) - Date.now());
-    return { signal: this.#giveUp.signal, deadlineMs: Math.min(this.#settings.predictMs, leftMs) };
+    return {
+      signal: this.#giveUp.signal,
+      deadlineMs: Math.min(this.#settings.predictMs, leftMs),
+      origin: () => ({ requestId: this.#id, traceId: this.#trace.traceId, spanId: this.#trace.spanId }),
+    };
   }
 
   /** Says how it ended, to the client in the trailers, and to the log; `error` is null where it went well. */
@@ -74,7 +84,7 @@ class Call {
       if (logEvery === 0 || wentWell % logEvery !== 0) level = 'debug';
     }
     if (!log.isLevelEnabled(level)) return;
-    const { traceId, spanId, parentId } = traceContext(headerOf(this.#call.metadata, 'traceparent'));
+    const { traceId, spanId, parentId } = this.#trace;
     const facts = {
       requestId: this.#id,
       traceId,

@@ -21,6 +21,7 @@ import {
   ServerReadyRequestSchema,
 } from '../../../src/serve/grpc/inference_pb.ts';
 import { certificate } from '../../broker/certificates.ts';
+import { buildModel, floats, node, value } from '../../inference/onnx/build-model.ts';
 import { grpcClient } from './grpc-client.ts';
 import { serveGrpc } from './serve-grpc.ts';
 
@@ -29,6 +30,33 @@ const x = { name: 'x', datatype: 'FP32', shape: [2n, 4n] };
 const linear = (more: object = {}) =>
   create(ModelInferRequestSchema, { modelName: 'linear', inputs: [x], rawInputContents: [ones], ...more });
 const floatsOf = (bytes: Uint8Array) => [...new Float32Array(Uint8Array.from(bytes).buffer)];
+
+/** Takes a second or more: products of matrices, one after the other. */
+function slowModel(): Uint8Array {
+  const count = 40;
+  const products = Array.from({ length: count }, (_, i) => node('MatMul', [`p${i}`, 'p0'], [`p${i + 1}`]));
+  return buildModel({
+    initializer: [floats('w', [1], [1])],
+    node: [
+      node('Expand', ['x', 'shape'], ['p0']),
+      ...products,
+      node('ReduceMean', [`p${count}`], ['mean']),
+      node('Mul', ['mean', 'w'], ['y']),
+    ],
+    input: [value('x', [1, 1]), value('shape', [2], 7)],
+    output: [value('y', [1, 1])],
+  });
+}
+const slow = (side: bigint) =>
+  create(ModelInferRequestSchema, {
+    modelName: 'slow',
+    inputs: [
+      { name: 'x', datatype: 'FP32', shape: [1n, 1n], contents: { fp32Contents: [0] } },
+      { name: 'shape', datatype: 'INT64', shape: [2n], contents: { int64Contents: [side, side] } },
+    ],
+  });
+/** On another thread, so that the server goes on meanwhile. */
+const withSlow = { more: { slow: slowModel() }, session: { workers: 1 } };
 
 describe('a gRPC server', () => {
   it('tells of itself and of its models', async (context) => {
@@ -147,11 +175,11 @@ describe('a gRPC server', () => {
   });
 
   it('gives up what the client has given up, or wanted earlier', async (context) => {
-    const { port, lines } = await serveGrpc(context, {}, { delayMs: 1500 });
+    const { port, lines } = await serveGrpc(context, {}, withSlow);
     const { call } = grpcClient(context, port);
-    await expect(call('modelInfer', linear(), { deadlineMs: 100 })).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    await expect(call('modelInfer', slow(900n), { deadlineMs: 100 })).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
     const giveUp = AbortSignal.timeout(50);
-    await expect(call('modelInfer', linear(), { signal: giveUp })).rejects.toMatchObject({ code: status.CANCELLED });
+    await expect(call('modelInfer', slow(900n), { signal: giveUp })).rejects.toMatchObject({ code: status.CANCELLED });
     await vi.waitFor(() => expect(lines.map((line) => line.status)).toEqual(['DEADLINE_EXCEEDED', 'CANCELLED']), 5000);
   });
 
@@ -180,9 +208,9 @@ describe('a gRPC server', () => {
   });
 
   it('drains: answers what is under way, and takes nothing new', async (context) => {
-    const { port, server } = await serveGrpc(context, {}, { delayMs: 1500 });
+    const { port, server } = await serveGrpc(context, {}, withSlow);
     const { call } = grpcClient(context, port);
-    const underWay = call('modelInfer', linear());
+    const underWay = call('modelInfer', slow(900n));
     await delay(200);
     const closing = server.close(60_000);
     await delay(50);
@@ -193,9 +221,9 @@ describe('a gRPC server', () => {
   });
 
   it('cuts off what is not done in time', async (context) => {
-    const { port, server } = await serveGrpc(context, {}, { delayMs: 1500 });
+    const { port, server } = await serveGrpc(context, {}, withSlow);
     const { call } = grpcClient(context, port);
-    const underWay = call('modelInfer', linear()).catch((error: ServiceError) => error);
+    const underWay = call('modelInfer', slow(900n)).catch((error: ServiceError) => error);
     await delay(200);
     const start = performance.now();
     await server.close(100);

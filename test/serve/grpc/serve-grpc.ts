@@ -1,9 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { TestContext } from 'vitest';
-import { RxgradError } from '../../../src/errors.ts';
+import { HotSwapSession, type HotSwapSessionOptions } from '../../../src/inference/hot-swap-session.ts';
 import { type GrpcServerOptions, startGrpcServer } from '../../../src/serve/grpc/grpc-server.ts';
-import { type OpenServable, openServable } from '../../../src/serve/open-servable.ts';
+
 import { ServedModels } from '../../../src/serve/served-models.ts';
 import { everythingModel, linearModel } from '../everything-model.ts';
 
@@ -11,12 +10,14 @@ import { everythingModel, linearModel } from '../everything-model.ts';
 export async function serveGrpc(
   context: TestContext,
   options: Partial<Omit<GrpcServerOptions, 'limits'>> & { readonly limits?: Partial<GrpcServerOptions['limits']> } = {},
-  { delayMs = 0 } = {},
+  { more = {}, session = {} }: { more?: Readonly<Record<string, Uint8Array>>; session?: HotSwapSessionOptions } = {},
 ) {
-  const files = { everything: everythingModel(), linear: linearModel() };
-  const opened = await Promise.all(Object.entries(files).map(async ([name, onnx]) => [name, await openServable(onnx)] as const));
+  const files = { everything: everythingModel(), linear: linearModel(), ...more };
+  const opened = await Promise.all(
+    Object.entries(files).map(async ([name, onnx]) => [name, await HotSwapSession.load(onnx, undefined, session)] as const),
+  );
   for (const [, session] of opened) await session.warmUp();
-  const sessions = Object.fromEntries(opened.map(([name, session]) => [name, delayMs > 0 ? slowed(session, delayMs) : session]));
+  const sessions = Object.fromEntries(opened);
   const lines: Record<string, unknown>[] = [];
   const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const server = await startGrpcServer({
@@ -35,18 +36,4 @@ export async function serveGrpc(
     for (const session of Object.values(sessions)) await session.dispose();
   });
   return { server, port: server.address.port, lines, sessions };
-}
-
-/** Predictions that wait before they begin, for as long as nobody gives them up. */
-function slowed(session: OpenServable, delayMs: number): OpenServable {
-  return Object.create(session, {
-    predict: {
-      async value(...[feeds, options]: Parameters<OpenServable['predict']>) {
-        await delay(delayMs, undefined, { signal: options?.signal }).catch((cause: unknown) => {
-          throw new RxgradError('predictionAborted', { model: 'slow' }, { cause });
-        });
-        return session.predict(feeds, options);
-      },
-    },
-  });
 }

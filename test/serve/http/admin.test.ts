@@ -27,10 +27,9 @@ async function y({ ask }: Running, version = ''): Promise<[number, string]> {
 }
 
 /** Makes other weights live: those of the last version times two. */
-function step(server: Running & { model: { session?: never } }): void {
-  const { params } = (server.model as unknown as { session: import('rxgrad').HotSwapSession }).session;
-  const doubled = [...params].map(({ name, data }) => [name, data.map((weight) => weight * 2)] as const);
-  params.load(Object.fromEntries(doubled));
+function step({ model }: Running): void {
+  const { params } = model.session;
+  params.load(Object.fromEntries([...params].map(({ name, data }) => [name, data.map((weight) => weight * 2)])));
 }
 
 describe('admin routes', () => {
@@ -69,6 +68,9 @@ describe('admin routes', () => {
     });
     step(server);
     expect(await y(server)).toEqual([64, '1']);
+    expect(await y(server, '/versions/stable')).toEqual([32, '0']);
+    expect(await y(server, '/versions/0')).toEqual([32, '0']);
+    expect(await y(server, '/versions/1')).toEqual([64, '1']);
     const { json, headers } = await asAdmin(server, 'versions');
     expect(headers.get('cache-control')).toBe('no-store');
     expect(headers.get('www-authenticate')).toBeNull();

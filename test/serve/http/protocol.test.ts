@@ -46,7 +46,7 @@ describe('routes of the protocol', () => {
     const { ask, model } = await start(t);
     const entry = { name: 'm', version: '0', state: 'READY', reason: '' };
     expect((await ask('/v2/repository/index', { method: 'POST' })).json).toEqual([entry]);
-    Object.assign(model, { ready: false });
+    model.ready = false;
     const reason = 'it is not warmed up yet';
     expect((await ask('/v2/repository/index', { json: {} })).json).toEqual([{ ...entry, state: 'UNAVAILABLE', reason }]);
     expect((await ask('/v2/repository/index', { json: { ready: true } })).json).toEqual([]);
@@ -54,7 +54,7 @@ describe('routes of the protocol', () => {
 
   it('are not ready before the model is', async (t) => {
     const { ask, model } = await start(t);
-    Object.assign(model, { ready: false });
+    model.ready = false;
     expect((await ask('/v2/health/live')).status).toBe(200);
     const ready = await ask('/v2/health/ready');
     expect(ready.status).toBe(503);

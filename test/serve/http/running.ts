@@ -2,8 +2,7 @@ import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import type { TestContext } from 'vitest';
 import { type RunningServer, type ServeOptions, serve } from '../../../src/serve/index.ts';
-import type { Servable } from '../../../src/serve/served-models.ts';
-import { servable } from '../servable.ts';
+import { type ServableSession, servable } from '../servable.ts';
 import { typedModel } from '../typed-model.ts';
 
 export interface Answer {
@@ -15,7 +14,7 @@ export interface Answer {
 }
 
 export interface Running extends RunningServer {
-  readonly model: Servable;
+  readonly model: ServableSession;
   /** Lines of the server's log. */
   readonly lines: Record<string, unknown>[];
   ask(path: string, init?: RequestInit & { json?: unknown }): Promise<Answer>;
@@ -28,7 +27,7 @@ export async function start(
     type = 'float32',
     model,
     ...options
-  }: Partial<ServeOptions> & { type?: Parameters<typeof typedModel>[0]; model?: Servable } = {},
+  }: Partial<ServeOptions> & { type?: Parameters<typeof typedModel>[0]; model?: ServableSession } = {},
 ): Promise<Running> {
   const served = model ?? (await servable(t, typedModel(type)));
   const lines: Record<string, unknown>[] = [];
