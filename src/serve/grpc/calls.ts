@@ -13,7 +13,7 @@ import { isRxgradError } from '../../errors.ts';
 import type { InferContext } from '../infer-request.ts';
 import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
-import { traceContext } from '../trace-context.ts';
+import { type TraceContext, traceContext, traceparentOf } from '../trace-context.ts';
 import type { Received } from './service-definition.ts';
 import { statusOf } from './status.ts';
 
@@ -39,6 +39,7 @@ class Call {
   readonly #giveUp = new AbortController();
   readonly #onCancelled = () => this.#giveUp.abort();
   readonly #id: string;
+  #trace: TraceContext | null = null;
 
   constructor(call: AnyCall, settings: CallSettings, method: string) {
     this.#call = call;
@@ -59,6 +60,7 @@ class Call {
     const failed = error === null ? null : statusOf(error);
     const trailers = failed?.metadata ?? new Metadata();
     trailers.set('x-request-id', this.#id);
+    if (headerOf(this.#call.metadata, 'traceparent') !== undefined) trailers.set('traceresponse', traceparentOf(this.#tracing()));
     // What the client does not wait for any more ended for it as it says, whatever came of it here.
     const code = this.#giveUp.signal.aborted ? this.#lostAs() : (failed?.code ?? status.OK);
     this.#log(code, failed?.details, error);
@@ -74,7 +76,7 @@ class Call {
       if (logEvery === 0 || wentWell % logEvery !== 0) level = 'debug';
     }
     if (!log.isLevelEnabled(level)) return;
-    const { traceId, spanId, parentId } = traceContext(headerOf(this.#call.metadata, 'traceparent'));
+    const { traceId, spanId, parentId } = this.#tracing();
     const facts = {
       requestId: this.#id,
       traceId,
@@ -87,6 +89,11 @@ class Call {
       ...(level === 'error' ? { err: error } : {}),
     };
     log[level](facts, 'call');
+  }
+
+  #tracing(): TraceContext {
+    this.#trace ??= traceContext(headerOf(this.#call.metadata, 'traceparent'));
+    return this.#trace;
   }
 
   #lostAs(): status {

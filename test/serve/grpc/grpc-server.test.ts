@@ -222,7 +222,9 @@ describe('a gRPC server', () => {
     const { port, lines } = await serveGrpc(context);
     const { call } = grpcClient(context, port);
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
-    await call('modelInfer', linear(), { headers: { traceparent, 'x-request-id': 'r-1' } });
+    const { trailers } = await call('modelInfer', linear(), { headers: { traceparent, 'x-request-id': 'r-1' } });
+    expect(trailers.get('x-request-id')).toEqual(['r-1']);
+    expect(trailers.get('traceresponse')).toEqual([`00-0af7651916cd43dd8448eb211c80319c-${lines[0]!.spanId}-01`]);
     expect(lines).toMatchObject([
       { requestId: 'r-1', traceId: '0af7651916cd43dd8448eb211c80319c', method: 'ModelInfer', status: 'OK' },
     ]);
