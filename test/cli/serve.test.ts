@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import type { ServiceError } from '@grpc/grpc-js';
-import { embeddedLog, gradientBatch, HotSwapSession, momentum, publishWeights, type Transport } from 'rxgrad';
-import { lastValueFrom, Subject } from 'rxjs';
+import { embeddedLog } from 'rxgrad';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { serveOptions } from '../../src/cli/serve/options.ts';
 import { ModelInferRequestSchema, type ModelInferResponse } from '../../src/serve/grpc/inference_pb.ts';
 import { certificate } from '../broker/certificates.ts';
 import { everythingModel, linearModel } from '../serve/everything-model.ts';
 import { grpcClient } from '../serve/grpc/grpc-client.ts';
+import { publishedTraining } from '../serve/published-training.ts';
 import { predict, ServeProcess } from '../serve/serve-process.ts';
 
 let folder: string;
@@ -34,26 +34,6 @@ const request = create(ModelInferRequestSchema, {
   modelName: 'linear',
   inputs: [{ name: 'x', datatype: 'FP32', shape: [1n, 4n], contents: { fp32Contents: [1, 1, 1, 1] } }],
 });
-
-/** Publishes weights step by step: those of step n make the linear model answer 4 + 4n. */
-async function trainingOf(log: Transport) {
-  const session = await HotSwapSession.load(linear);
-  const gradients$ = new Subject<ReturnType<typeof gradientBatch>>();
-  const published = lastValueFrom(
-    gradients$.pipe(
-      momentum(session.params, { lr: 1, momentum: 0 }),
-      publishWeights(log, { topic: 'weights', model: 'linear', everySteps: 1, conflate: false }),
-    ),
-  );
-  return {
-    step: () => gradients$.next(gradientBatch({ gradients: { w: { dims: [4, 2], data: new Float32Array(8).fill(-1) } } })),
-    async end() {
-      gradients$.complete();
-      await published;
-      await session.dispose();
-    },
-  };
-}
 
 async function failure(context: TestContext, args: readonly string[], environment: Record<string, string> = {}) {
   const server = new ServeProcess(context, args, environment);
@@ -181,7 +161,7 @@ describe('rxgrad serve', () => {
     ];
     const server = new ServeProcess(context, args, { RXGRAD_ADMIN_TOKEN: token });
     const url = await server.http();
-    const training = await trainingOf(log);
+    const training = await publishedTraining(log, 'linear', linear);
     training.step();
     await server.said('ready', { version: 1 });
     training.step();
@@ -234,6 +214,16 @@ describe('rxgrad serve', () => {
     expect(await failure(context, args())).toMatch(message);
   });
 
+  it('takes the next execution provider where one is not there, and says so in its log', async (context) => {
+    const server = new ServeProcess(context, [linear, '--providers', 'coreml,cpu']);
+    expect(await server.said('serving')).toMatchObject({ models: [{ providers: ['cpu'] }] });
+    await server.said('ready');
+    expect(server.lines).toContainEqual(expect.objectContaining({ level: 40, msg: expect.stringContaining('coreml') }));
+    server.signal('SIGTERM');
+    expect(await server.ended()).toBe(0);
+    expect(server.stderr).toBe('');
+  });
+
   it('refuses a token that can be guessed, without showing it', async (context) => {
     const line = await failure(context, [linear], { RXGRAD_ADMIN_TOKEN: 'hunter2' });
     expect(line).toMatch(/serve: token: expected a token of at least 16 characters/);
@@ -250,7 +240,7 @@ describe('rxgrad serve', () => {
     expect((await fetch(`${url}/v2/health/ready`)).status).toBe(503);
     expect(await predict(url)).toMatchObject({ status: 503, error: expect.stringContaining('linear') });
 
-    const training = await trainingOf(log);
+    const training = await publishedTraining(log, 'linear', linear);
     training.step();
     await server.said('ready', { version: 1 });
     expect(await predict(url)).toMatchObject({ status: 200, model_version: '1', outputs: [{ data: [8, 8] }] });

@@ -21,7 +21,7 @@ export async function servable(
       return session.version;
     },
     ready: session.ready,
-    status: { providers: ['cpu'], ...session.status },
+    status: session.status,
     predict: (feeds, asked) => session.predict(feeds, asked as object),
     versions: () => session.versions(),
     rollback: (version) => session.rollback(version),
