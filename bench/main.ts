@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: () => Report | P
   swap: () => import('./swap.ts'),
   gate: () => import('./gate.ts'),
   timer: () => import('./timer.ts'),
+  http: () => import('./http.ts'),
 };
 
 const names = process.argv.slice(2);

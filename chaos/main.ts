@@ -18,6 +18,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   pause: () => import('./pause.ts'),
   disk: () => import('./disk.ts'),
   mutations: () => import('./mutations.ts'),
+  torn: () => import('./torn.ts'),
 };
 
 const { values, positionals } = parseArgs({

@@ -2,9 +2,7 @@ import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import { expectOption } from '../options.ts';
 import type { Slot } from '../params/left-right.ts';
-import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
-import type { StrategyStatus } from './choosing/auto-runner.ts';
 import { assertFeeds } from './feeds.ts';
 import { madeUpRequest } from './made-up-request.ts';
 import { mixesRows } from './mixes-rows.ts';
@@ -13,57 +11,24 @@ import { type ModelInput, modelInputs, readModel } from './onnx/model.ts';
 import { type ModelOutput, tellFallback } from './open-session.ts';
 import { type OpenedStrategy, openStrategy } from './open-strategy.ts';
 import { Pool } from './pool.ts';
+import type { Prediction, PredictOptions, SessionStatus } from './prediction.ts';
 import { runError } from './run-batch.ts';
-import type { Feeds, Outputs, RunResult } from './runner.ts';
+import type { Feeds, RunResult } from './runner.ts';
 import { type HotSwapSessionOptions, parseSessionOptions, type StalenessOptions } from './session-options.ts';
 import { StalenessLimit } from './staleness-limit.ts';
 import { type VersionEntry, Versions } from './versions.ts';
 
+export type { Prediction, PredictOptions, SessionStatus } from './prediction.ts';
 export type { HotSwapSessionOptions, StalenessOptions } from './session-options.ts';
 
 /** The longest that a timer can wait. */
 const LONGEST_DEADLINE_MS = 2 ** 31 - 1;
-
-export interface PredictOptions {
-  /** A version that is kept in memory, or its label. Default: the live one. */
-  readonly version?: number | string;
-  /** Gives the prediction up: it is not run any more, or its result is dropped. */
-  readonly signal?: AbortSignal;
-  /** Milliseconds from now within which the prediction is of use. */
-  readonly deadlineMs?: number;
-}
-
-/** How a session is doing. */
-export interface SessionStatus {
-  /** How weights are kept up to date, and why so; with `auto` the figures, too. */
-  readonly strategy: StrategyStatus;
-  /** The execution providers in use, most preferred first. */
-  readonly providers: readonly string[];
-  /** Threads that predict; 0 for the session's own. */
-  readonly workers: number;
-  /** Predictions that wait. */
-  readonly queued: number;
-  /** Whether predictions are put together into one run. */
-  readonly batches: boolean;
-}
 
 interface OpenedModel {
   readonly name: string;
   readonly inputs: readonly ModelInput[];
   readonly outputs: readonly ModelOutput[];
   readonly providers: readonly string[];
-}
-
-/** What a model made of its inputs, and of the weights that it did so with. */
-export interface Prediction {
-  readonly outputs: Outputs;
-  readonly version: number;
-  /** Milliseconds since the weights were made. */
-  readonly ageMs: number;
-  /** The last event of the log that the weights contain; null where they come from none. */
-  readonly position: LogPlace | null;
-  /** Whether the weights are older than `maxStaleness` says. Those of a version that was asked for never are. */
-  readonly stale: boolean;
 }
 
 /**

@@ -1,27 +1,23 @@
 import * as v from 'valibot';
-import { assertNoDifferences, RxgradError } from '../errors.ts';
+import { RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
-import { copyBytes } from '../kernels/kernels.ts';
 import { parseOptions } from '../options.ts';
 import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { Finiteness } from './finiteness.ts';
 import { type KeptVersion, KeptVersions } from './kept-versions.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
-import { CONTROL_BYTES, LeftRight, type Side } from './left-right.ts';
-import { type LogPlace, Origins, type WeightsFacts } from './origins.ts';
+import { CONTROL_BYTES, LeftRight } from './left-right.ts';
+import { type LoadOptions, loadWeights } from './load-weights.ts';
+import { Origins, type WeightsFacts } from './origins.ts';
+import { type Parameter, parameterOf } from './parameter.ts';
+import { noteFinite } from './patch.ts';
 import { ScanSeat } from './scan-seat.ts';
 import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
 import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
 
-/** A parameter as it is kept. `data` is a view of the newest weights: read it anew after a step. */
-export interface Parameter {
-  readonly name: string;
-  readonly dims: readonly number[];
-  readonly length: number;
-  readonly data: Float32Array;
-}
+export type { Parameter } from './parameter.ts';
 
 const loadSchema = v.strictObject({ strict: v.optional(v.boolean(), true), exact: v.optional(v.boolean(), false) });
 const optionsSchema = v.strictObject({
@@ -110,8 +106,8 @@ export class Parameters implements Iterable<Parameter> {
     const origin = this.origins.of(null);
     for (const side of [1, 0] as const) this.leftRight.describe(side, version, origin, this.weights[side]);
     this.leftRight.commit(0, version, origin);
-    for (const [index, { name }] of places.entries()) if (specs[name]!.data) this.#checkFinite(index, 0);
-    this.#byName = new Map(places.map((place) => [place.name, this.#parameter(place)]));
+    for (const [index, { name }] of places.entries()) if (specs[name]!.data) noteFinite(this, index, 'all', this.weights[0]);
+    this.#byName = new Map(places.map((place) => [place.name, parameterOf(this, place)]));
   }
 
   get names(): string[] {
@@ -179,27 +175,8 @@ export class Parameters implements Iterable<Parameter> {
    * Replaces weights (all or some of them, lengths as they are) by one new version, which goes live at once. Optimizer
    * state stays as it is.
    */
-  load(
-    values: Readonly<Record<string, ArrayLike<number>>>,
-    options: { readonly version?: number; readonly position?: LogPlace | null; readonly madeAtMs?: number } = {},
-  ): void {
-    const differences = Object.entries(values).flatMap(([name, data]) => this.#differences(name, data));
-    assertNoDifferences(differences);
-    if (this.seat.held)
-      throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
-    const { leftRight } = this;
-    leftRight.waitUntilFree(leftRight.target);
-    const side = leftRight.begin();
-    this.#copyLatestTo(side);
-    for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
-    for (const [index, { name }] of this.places.entries()) {
-      if (!Object.hasOwn(values, name)) continue;
-      for (const written of [this.differences, ...this.followers]) written.add(index);
-      this.#checkFinite(index, side);
-    }
-    const { version = this.version + 1, position = null, madeAtMs } = options;
-    leftRight.commit(side, version, this.origins.of(position, madeAtMs));
-    this.swap();
+  load(values: Readonly<Record<string, ArrayLike<number>>>, options: LoadOptions = {}): void {
+    loadWeights(this, values, options);
   }
 
   /** Begins to follow what is written. To be closed by whoever asks. */
@@ -288,37 +265,5 @@ export class Parameters implements Iterable<Parameter> {
   /** Views of a buffer that is laid out as the weights are. */
   viewsOf(address: number): Weights {
     return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
-  }
-
-  #checkFinite(index: number, side: Side): void {
-    const { offset, length } = this.places[index]!;
-    const squares = this.arena.kernels.sumOfSquares(this.weights[side] + offset, length);
-    this.finiteness.note(index, Number.isFinite(squares), true);
-  }
-
-  #copyLatestTo(side: Side): void {
-    const { latest } = this.leftRight;
-    if (side === latest) return;
-    const { bytes } = this.arena;
-    copyBytes(bytes, bytes, this.weights[side], this.weights[latest], this.weights[latest] + this.byteLength);
-    this.differences.clear();
-  }
-
-  #parameter({ name, dims, length }: ParameterPlace): Parameter {
-    const parameters = this;
-    return {
-      name,
-      dims,
-      length,
-      get data() {
-        return parameters.latest[name]!;
-      },
-    };
-  }
-
-  #differences(name: string, data: ArrayLike<number>): string[] {
-    const own = this.#byName.get(name);
-    if (!own) return [`"${name}" is not a parameter (there are ${this.names.join(', ')})`];
-    return own.length === data.length ? [] : [`"${name}" has ${own.length} values [${own.dims}], got ${data.length}`];
   }
 }

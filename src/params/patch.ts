@@ -46,8 +46,13 @@ export async function patch(
   params.swap();
 }
 
-/** Notes whether what was written of a parameter is finite. */
-function noteFinite({ arena, places, finiteness }: Parameters, index: number, extent: Extent, at: number): void {
+/** Notes whether what was written of a parameter, in the weights at an address, is finite. */
+export function noteFinite(
+  { arena, places, finiteness }: Pick<Parameters, 'arena' | 'places' | 'finiteness'>,
+  index: number,
+  extent: Extent,
+  at: number,
+): void {
   const { offset, length, dims } = places[index]!;
   const areFinite = (from: number, count: number) => Number.isFinite(arena.kernels.sumOfSquares(at + offset + 4 * from, count));
   if (typeof extent === 'string') {
