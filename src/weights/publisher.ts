@@ -116,20 +116,22 @@ export class Publisher {
   #copy(update: WeightsUpdate): Copied {
     const { dtype, snapshotEvery, maxPartBytes } = this.#options;
     const served = this.#served!;
-    const { places, arena, leftRight, weights } = served;
+    const { places, arena, leftRight } = served;
+    const slot = update.kept?.slot ?? leftRight.latest;
     const touched = this.#changes!.take();
     const all: Touched = new Map(places.map((_, index) => [index, null]));
     // Less than half is clearly smaller, whatever headers add.
     const isSmall = 2 * touchedBytes(places, touched, dtype) < touchedBytes(places, all, dtype);
     const delta = this.#deltas === null ? Number.POSITIVE_INFINITY : this.#deltas + 1;
-    const isDelta = delta < snapshotEvery && isSmall && !this.#isAsked;
-    this.#deltas = isDelta ? delta : 0;
+    // What a kept version lacks or has beside the last one is not known.
+    const isDelta = delta < snapshotEvery && isSmall && !this.#isAsked && !update.kept;
+    this.#deltas = isDelta ? delta : update.kept ? null : 0;
     this.#isAsked = false;
     const { step, epoch, lr, gradientNorm, clipped, staleness } = update;
-    const { madeAtMs, position } = served.origins.factsOf(leftRight.facts(leftRight.latest));
+    const { madeAtMs, position } = served.origins.factsOf(leftRight.facts(slot));
     const facts = { step, epoch, lr, gradientNorm, clipped, staleness, madeAtMs, ...position };
     const parts = cut(places, isDelta ? touched : all, dtype, maxPartBytes).map((pieces, part) =>
-      copyPieces(arena, weights[leftRight.latest], pieces, dtype, part === 0 ? facts : null),
+      copyPieces(arena, leftRight.address(slot), pieces, dtype, part === 0 ? facts : null),
     );
     return { delta: isDelta ? delta : null, version: update.version, parts };
   }

@@ -47,8 +47,8 @@ export class Publishing {
     }
     if (this.#comesDue(update)) this.#isDue = true;
     if (!this.#isDue || !this.#fits(update)) return;
-    if (this.#options.conflate) {
-      if (!this.#busy && update.params.version === update.version) this.#publish(update);
+    if (this.#options.conflate || update.kept) {
+      if (!this.#busy && isThere(update)) this.#publish(update);
       return;
     }
     // Nothing is ever left out: what cannot be sent yet is waited for, and nobody steps meanwhile.
@@ -85,8 +85,10 @@ export class Publishing {
     this.#fail(error);
   };
 
-  #comesDue({ version }: WeightsUpdate): boolean {
+  #comesDue({ version, kept }: WeightsUpdate): boolean {
     const { everySteps, everyMs } = this.#options;
+    // What a gate lets through comes seldom.
+    if (kept) return true;
     if (everySteps !== undefined) return version % everySteps === 0;
     const leftMs = this.#publishedAtMs + everyMs! - performance.now();
     if (leftMs <= 0) return true;
@@ -99,17 +101,16 @@ export class Publishing {
   }
 
   /** Whether a version may be published: shards publish the same ones. */
-  #fits({ version }: WeightsUpdate): boolean {
+  #fits({ version, kept }: WeightsUpdate): boolean {
     const { shards, everySteps } = this.#options;
-    return shards === 1 || version % everySteps! === 0;
+    return shards === 1 || kept !== null || version % everySteps! === 0;
   }
 
   /** Publishes the newest weights, if something is due and no step is writing them. */
   #attempt(): void {
     const update = this.#last;
     if (this.#ended || this.#busy || !this.#isDue || !update) return;
-    const { params, version } = update;
-    if (params.version !== version || !params.settled || !this.#fits(update)) return;
+    if (!isThere(update) || !(update.kept || update.params.settled) || !this.#fits(update)) return;
     try {
       this.#publish(update);
     } catch (error) {
@@ -141,7 +142,7 @@ export class Publishing {
     const busy = work.catch(this.#failed).then(() => {
       if (this.#busy !== busy) return;
       this.#busy = null;
-      if (this.#options.conflate) this.#attempt();
+      if (this.#options.conflate || this.#last?.kept) this.#attempt();
     });
     this.#busy = busy;
   }
@@ -151,4 +152,9 @@ export class Publishing {
     const place = position ? `${position.topic}-${position.partition}` : `shard-${shard}`;
     return writer ?? `rxgrad-weights-${model}-${place}`;
   }
+}
+
+/** Whether the weights of an update can still be had: they are the newest, or a gate has kept them. */
+function isThere({ params, average, version, kept }: WeightsUpdate): boolean {
+  return kept ? (average ?? params).kept.has(kept.version) : params.version === version;
 }

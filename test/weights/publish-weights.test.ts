@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { isRxgradError, memoryTransport, type Parameters, publishWeights, type Transport, weightsFrom } from 'rxgrad';
-import { of } from 'rxjs';
+import { isRxgradError, memoryTransport, Parameters, publishWeights, type Transport, weightsFrom } from 'rxgrad';
+import { lastValueFrom, of, Subject } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { WeightsUpdate } from '../../src/optimizers/weights-update.ts';
@@ -214,6 +214,31 @@ describe('publishWeights', () => {
     expect(shown.map(({ version }) => version)).toEqual([1, 2, 3, 4, 5]);
     for (const { version, bits } of shown) expect(bits).toBe(training.history.get(version));
     expect(shown.at(-1)!.update).toMatchObject({ step: 5, lr: expect.closeTo(0.1), epoch: 0 });
+  });
+
+  it('publishes what a gate lets through, and not the newest weights', async () => {
+    const transport = memoryTransport();
+    const params = Parameters.create({ w: { dims: [3] } });
+    params.reader();
+    const updates$ = new Subject<WeightsUpdate>();
+    const done = lastValueFrom(updates$.pipe(publishWeights(transport, { ...base, everySteps: 100 })));
+    for (const version of [2, 7, 9]) {
+      params.load({ w: [version, version, version] }, { version });
+      const update = updateOf(params);
+      update.kept = await params.kept.keep();
+      // The scan has gone on when the gate decides.
+      params.load({ w: [100, 100, 100] }, { version: version + 1 });
+      updates$.next(update);
+      await delay(5);
+    }
+    updates$.complete();
+    await done;
+    const { shown } = await replay(transport, 'weights');
+    expect(shown.map(({ version }) => version)).toEqual([2, 7, 9]);
+    for (const { version, update } of shown) expect(update.facts.version).toBe(version);
+    const replica = Parameters.create({ w: { dims: [3] } });
+    await lastValueFrom(weightsFrom(transport, { ...base, into: replica, until: 'end' }));
+    expect([...replica.get('w').data]).toEqual([9, 9, 9]);
   });
 
   it.each([
