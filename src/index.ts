@@ -21,7 +21,13 @@ export {
   type Rejection,
   type TrainingEvent,
 } from './events.ts';
-export { HotSwapSession, type HotSwapSessionOptions, type Prediction } from './inference/hot-swap-session.ts';
+export {
+  HotSwapSession,
+  type HotSwapSessionOptions,
+  type Prediction,
+  type PredictOptions,
+  type StalenessOptions,
+} from './inference/hot-swap-session.ts';
 export type { Observation, StepFacts } from './observe/channels.ts';
 export { type Figures, nextFigures, noFigures } from './observe/figures.ts';
 export { observations } from './observe/observations.ts';

@@ -76,6 +76,7 @@ async function serve(runner: LocalRunner, reader: WeightsReader, outputNames: re
 }
 
 async function answer(runner: LocalRunner, reader: WeightsReader, outputNames: readonly string[], lane: number): Promise<void> {
+  // One that cannot be read ends the thread: what follows could be taken for another.
   const request = requests[lane]!.read(inputNames);
   if (typeof request === 'string') return answers[lane]!.fail(request);
   const asked = slotOf(request.numbers);
