@@ -4,23 +4,11 @@ import { RxgradError } from '../errors.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
-import type { ModelOutput, ModelSource } from './open-session.ts';
+import { LinkClient, letGo } from './link-client.ts';
+import type { ModelSource, Opening } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { stopAtExit } from './stop-at-exit.ts';
-import { ownTensor } from './tensor-frame.ts';
-import {
-  ANSWERED,
-  answerOf,
-  BUSY,
-  COUNTS,
-  HELD,
-  LANES,
-  linkWords,
-  REQUESTED,
-  requestNumbers,
-  type SharedLink,
-  TensorLane,
-} from './thread-link.ts';
+import { linkWords, type SharedLink } from './thread-link.ts';
 
 /** What a thread runs. */
 export interface ThreadModel {
@@ -29,29 +17,16 @@ export interface ThreadModel {
   readonly inputNames: readonly string[];
 }
 
-interface Waiting {
-  readonly resolve: (result: RunResult) => void;
-  readonly reject: (error: Error) => void;
-}
-
 // As this file: TypeScript from the sources, JavaScript from what is built.
 const threadFile = new URL(import.meta.url.endsWith('.ts') ? './inference-thread.ts' : './inference-thread.js', import.meta.url);
 
 /** One thread with a session over shared weights, as seen from the thread that asks. It lives once. */
 export class InferenceWorker {
-  readonly outputs: readonly ModelOutput[];
+  readonly opening: Opening;
   readonly #model: ThreadModel;
-  readonly #worker: Worker;
-  readonly #link: SharedLink;
-  readonly #names: readonly string[];
-  readonly #requests: readonly TensorLane[];
-  readonly #answers: readonly TensorLane[];
+  readonly #link: LinkClient;
   readonly #onEnd: (problem: string) => void;
-  /** In the order of their requests. */
-  readonly #waiting: Waiting[] = [];
   readonly #ended: Promise<void>;
-  #requested = 0;
-  #answered = 0;
   #problem = 'without saying why';
   #closing = false;
 
@@ -59,7 +34,6 @@ export class InferenceWorker {
   static async open(model: ThreadModel, params: Parameters, onEnd: (problem: string) => void): Promise<InferenceWorker> {
     const { port1, port2 } = new MessageChannel();
     const words = linkWords();
-    words[BUSY] = 1;
     const { source, options, inputNames } = model;
     const link = { words, port: port2 };
     const workerData: ThreadTask = { model: source, options, weights: params.share(), link, inputNames };
@@ -75,24 +49,21 @@ export class InferenceWorker {
       await ended;
       throw new RxgradError('invalidModel', { model: source.name, got: opening.got });
     }
-    return new InferenceWorker(model, worker, { words, port: port1 }, opening.outputs, ended, onEnd);
+    return new InferenceWorker(model, worker, { words, port: port1 }, opening, ended, onEnd);
   }
 
   private constructor(
     model: ThreadModel,
     worker: Worker,
     link: SharedLink,
-    outputs: readonly ModelOutput[],
+    opening: Opening,
     ended: Promise<void>,
     onEnd: (problem: string) => void,
   ) {
-    this.outputs = outputs;
+    this.opening = opening;
     this.#model = model;
-    this.#worker = worker;
-    this.#link = link;
-    this.#names = outputs.map(({ name }) => name);
-    this.#requests = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 0, lane));
-    this.#answers = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 1, lane));
+    this.#link = new LinkClient(link, model.inputNames, worker);
+    this.#link.outputNames = opening.outputs.map(({ name }) => name);
     this.#onEnd = onEnd;
     this.#ended = ended.then(() => this.#end());
     worker.on('error', (error) => {
@@ -103,75 +74,21 @@ export class InferenceWorker {
 
   /** Not to be called while {@link LANES} runs are on their way. */
   run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
-    const lane = this.#requests[this.#requested % LANES]!;
-    const tensors = this.#model.inputNames.map((name) => feeds[name]!);
-    return new Promise((resolve, reject) => {
-      lane.write(requestNumbers(slot), tensors);
-      this.#waiting.push({ resolve, reject });
-      this.#requested = (this.#requested + 1) % COUNTS;
-      const { words } = this.#link;
-      Atomics.store(words, REQUESTED, this.#requested);
-      Atomics.notify(words, REQUESTED);
-      if (this.#waiting.length === 1) this.#listen();
-    });
+    return this.#link.run(feeds, slot);
   }
 
   /** Lets what is on its way end. */
   async close(): Promise<void> {
     this.#closing = true;
-    const { words } = this.#link;
-    this.#worker.ref();
-    Atomics.or(words, REQUESTED, COUNTS);
-    Atomics.notify(words, REQUESTED);
+    this.#link.close();
     await this.#ended;
   }
 
-  async #listen(): Promise<void> {
-    const { words } = this.#link;
-    // A wait alone keeps no process alive.
-    this.#worker.ref();
-    while (this.#waiting.length > 0) {
-      const wait = Atomics.waitAsync(words, ANSWERED, this.#answered);
-      if (wait.async) await wait.value;
-      this.#takeAnswers();
-    }
-    if (!this.#closing) this.#worker.unref();
-  }
-
-  #takeAnswers(): void {
-    while (this.#waiting.length > 0 && this.#answered !== Atomics.load(this.#link.words, ANSWERED)) this.#take();
-  }
-
   #end(): void {
-    this.#takeAnswers();
-    this.#link.port.close();
-    for (const { reject } of this.#waiting.splice(0)) {
-      const problem = `the thread that ran it ended (${this.#problem})`;
-      reject(new RxgradError('predictionFailed', { model: this.#model.source.name, problem }));
-    }
-    // Whoever listens finds that nothing is waited for.
-    Atomics.notify(this.#link.words, ANSWERED);
+    const problem = `the thread that ran it ended (${this.#problem})`;
+    this.#link.fail(new RxgradError('predictionFailed', { model: this.#model.source.name, problem }));
     if (!this.#closing) this.#onEnd(this.#problem);
   }
-
-  #take(): void {
-    const answer = this.#answers[this.#answered % LANES]!.read(this.#names);
-    this.#answered = (this.#answered + 1) % COUNTS;
-    const { resolve, reject } = this.#waiting.shift()!;
-    if (typeof answer === 'string') {
-      reject(new Error(answer));
-    } else {
-      const outputs = Object.fromEntries(this.#names.map((name) => [name, ownTensor(answer.tensors[name]!)]));
-      resolve({ outputs, ...answerOf(answer.numbers) });
-    }
-  }
-}
-
-/** Undoes what a thread that ended has left marked. */
-function letGo(words: Int32Array, { leftRight }: Parameters): void {
-  const held = Atomics.exchange(words, HELD, 0);
-  if (held > 0) leftRight.release(held - 1);
-  leftRight.detach();
 }
 
 function openingOf(worker: Worker): Promise<ThreadOpening> {

@@ -142,7 +142,7 @@ export class RunningScan implements KeptScan {
 
   /** Null where nobody listens any more. */
   async #applyWhenFree(): Promise<WeightsUpdate | null> {
-    if (!this.#out.closed && this.#stepper.blocked) await this.#stepper.whenFree();
+    while (!this.#out.closed && this.#stepper.blocked) await this.#stepper.whenFree();
     if (this.#out.closed) return null;
     const step = this.#stepper.apply(this.#memory.rates.lrs, this.#memory.rates.epochs);
     return this.#execution instanceof OnPool ? this.#onPool(this.#execution, step) : this.#execution.finish(step);

@@ -17,8 +17,10 @@ const ATTACHED = 2 * WORDS;
 const WAITING = 3 * WORDS;
 const WISHED = 4 * WORDS;
 const PINNED = 5 * WORDS;
-const READERS = 6 * WORDS;
-const FACTS_BYTES = (6 + SLOTS) * WORDS * 4;
+const WRITTEN = 6 * WORDS;
+const FROZEN = 7 * WORDS;
+const READERS = 8 * WORDS;
+const FACTS_BYTES = (8 + SLOTS) * WORDS * 4;
 
 // What is said of a slot, in float64.
 const FACTS = 6;
@@ -58,7 +60,7 @@ export type Origin = Omit<SlotFacts, 'version'>;
  * live, once its last readers have let go; or, where no reader is attached at all, the one there is. While a kept version is
  * live, neither side is, and the writer stays on the latest one.
  *
- * What is live is what was last wished for (by a swap, or by showing a kept version), unless it is pinned.
+ * What is live is what was last wished for (by a swap, or by showing a kept version), unless it is pinned or frozen.
  *
  * Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population Oblivious Reads" (2015).
  */
@@ -154,7 +156,7 @@ export class LeftRight {
   /** The side that the next version is written to. It may still have readers: see {@link isFree}. */
   get target(): Side {
     const latest = this.latest;
-    if (Atomics.load(this.#words, ATTACHED) === 0 || this.live !== latest) return latest;
+    if ((Atomics.load(this.#words, ATTACHED) === 0 && !this.pinned) || this.live !== latest) return latest;
     return latest === 0 ? 1 : 0;
   }
 
@@ -189,17 +191,26 @@ export class LeftRight {
     }
   }
 
-  /** Makes a side, written whole, the latest one. Readers see it after {@link swap}. */
+  /** Chooses the side that is written from now on, until {@link commit}: it is not shown meanwhile. */
+  begin(): Side {
+    const side = this.target;
+    Atomics.store(this.#words, WRITTEN, 1 + side);
+    return side;
+  }
+
+  /** Makes a side, written whole, the latest one. Readers see it after {@link show}. */
   commit(side: Side, version: number, origin: Origin): void {
     this.describe(side, version, origin);
     Atomics.store(this.#words, LATEST, side);
+    Atomics.store(this.#words, WRITTEN, 0);
     if (Atomics.load(this.#words, ATTACHED) === 0 && this.wished < 2) this.show(side);
+    else this.#follow();
   }
 
-  /** Shows a slot to readers, unless what is live is pinned: the flip of an index. */
+  /** Shows a slot to readers, unless what is live is pinned: the flip of an index. A side that is being written follows then. */
   show(slot: Slot): void {
     Atomics.store(this.#words, WISHED, slot);
-    if (!this.pinned) Atomics.store(this.#words, LIVE, slot);
+    this.#follow();
   }
 
   /** Shows a slot, or what is live, until {@link unpin}. */
@@ -211,7 +222,23 @@ export class LeftRight {
   /** Shows what was wished for last. */
   unpin(): void {
     Atomics.store(this.#words, PINNED, 0);
-    Atomics.store(this.#words, LIVE, this.wished);
+    this.#follow();
+  }
+
+  /** Keeps what is live from following swaps until {@link thaw}: for a moment, whatever is pinned. Pairs may overlap. */
+  freeze(): void {
+    Atomics.add(this.#words, FROZEN, 1);
+  }
+
+  thaw(): void {
+    Atomics.sub(this.#words, FROZEN, 1);
+    this.#follow();
+  }
+
+  #follow(): void {
+    const { wished } = this;
+    const stays = this.pinned || Atomics.load(this.#words, FROZEN) > 0;
+    if (!stays && Atomics.load(this.#words, WRITTEN) !== 1 + wished) Atomics.store(this.#words, LIVE, wished);
   }
 
   #readers(slot: Slot): number {

@@ -188,8 +188,8 @@ export class Parameters implements Iterable<Parameter> {
     if (this.seat.held)
       throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
     const { leftRight } = this;
-    const side = leftRight.target;
-    leftRight.waitUntilFree(side);
+    leftRight.waitUntilFree(leftRight.target);
+    const side = leftRight.begin();
     this.#copyLatestTo(side);
     for (const [name, data] of Object.entries(values)) this.#sides[side][name]!.set(data);
     for (const [index, { name }] of this.places.entries()) {

@@ -19,8 +19,10 @@ export async function patch(
 ): Promise<void> {
   const { arena, places } = params;
   const writer = new WeightsWriter(params);
-  while (params.seat.held) await params.seat.held;
-  if (writer.blocked) await writer.whenFree();
+  while (params.seat.held || writer.blocked) {
+    await params.seat.held;
+    await writer.whenFree();
+  }
   writer.begin();
   for (const index of places.keys()) {
     const lack = extents.get(index) === 'all' ? null : writer.lack(index);

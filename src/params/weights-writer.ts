@@ -20,15 +20,16 @@ export class WeightsWriter {
     return !leftRight.isFree(leftRight.target);
   }
 
-  /** Resolves when {@link begin} can go on. */
-  whenFree(): Promise<void> {
+  /** Resolves when {@link begin} can go on at once. */
+  async whenFree(): Promise<void> {
     const { leftRight } = this.params;
-    return leftRight.whenFree(leftRight.target);
+    // Which side it is depends on what is live, which may change meanwhile.
+    while (this.blocked) await leftRight.whenFree(leftRight.target);
   }
 
   /** Chooses the side for the next version. */
   begin(): void {
-    this.#side = this.params.leftRight.target;
+    this.#side = this.params.leftRight.begin();
   }
 
   /** The address of the newest weights. */

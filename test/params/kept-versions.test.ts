@@ -1,0 +1,185 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
+import { gradientBatch, hotSwap, optimizer, Parameters } from 'rxgrad';
+import { Subject } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+
+const large = 3_000_000;
+
+/** Weights that carry their version's number, each step one more. */
+function stepped(dims: readonly number[]) {
+  const params = Parameters.create({ w: { dims } });
+  const length = params.get('w').length;
+  const batches$ = new Subject<ReturnType<typeof gradientBatch>>();
+  const session = { params, swap: () => void params.swap() };
+  const subscription = batches$.pipe(optimizer(params, { type: 'SGD', lr: 1 }), hotSwap(session)).subscribe();
+  const batch = gradientBatch({ gradients: { w: new Float32Array(length).fill(-1) } });
+  return { params, reader: params.reader(), step: () => batches$.next(batch), end: () => subscription.unsubscribe() };
+}
+
+describe('kept versions', () => {
+  it('are shown by the flip of an index, and stay while the scan goes on', async () => {
+    const { params, reader, step } = stepped([4]);
+    step();
+    await params.kept.keep();
+    step();
+    step();
+    expect(params.liveVersion).toBe(3);
+    params.pin(params.kept.find(1));
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([1, 1, 1, 1, 1]);
+    step();
+    step();
+    expect(params.version).toBe(5);
+    expect([...params.get('w').data]).toEqual([5, 5, 5, 5]);
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([1, 1, 1, 1, 1]);
+    params.unpin();
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([5, 5, 5, 5, 5]);
+    step();
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([6, 6, 6, 6, 6]);
+  });
+
+  it('stay where they are pinned without a version of their own', () => {
+    const { params, reader, step } = stepped([4]);
+    step();
+    params.pin();
+    step();
+    step();
+    expect(params.version).toBe(3);
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([1, 1, 1, 1, 1]);
+    params.unpin();
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([3, 3, 3, 3, 3]);
+  });
+
+  it('let the oldest go, but none that has a label, is live or is being read', async () => {
+    const { params, reader, step } = stepped([4]);
+    params.kept.limit = 2;
+    for (let version = 1; version <= 4; version++) {
+      step();
+      await params.kept.keep({ labels: version === 1 ? ['stable'] : [] });
+    }
+    expect(params.kept.list().map(({ version, labels }) => [version, labels])).toEqual([
+      [4, []],
+      [1, ['stable']],
+    ]);
+    const { slot } = params.kept.find(4);
+    reader.hold(slot);
+    step();
+    await params.kept.keep();
+    expect(params.kept.list().map(({ version }) => version)).toEqual([5, 4, 1]);
+    reader.release(slot);
+    params.kept.label(5, 'stable');
+    step();
+    await params.kept.keep();
+    expect(params.kept.list().map(({ version }) => version)).toEqual([6, 5]);
+    expect(() => params.kept.find(4)).toThrow(/expected a version that is there \(5 stable, 6\), got 4/);
+    params.pin(params.kept.find('stable'));
+    expect(() => params.kept.forget(5)).toThrow(/version 5 to be let go/);
+  });
+
+  it('refuse labels that could be taken for something else', async () => {
+    const { params } = stepped([4]);
+    for (const name of ['', '12', 'a b', 'x\n', 'a'.repeat(65)]) {
+      await expect(params.kept.keep({ labels: [name] })).rejects.toThrow(/expected up to 64 letters/);
+    }
+  });
+
+  it('know when and from what they were made', async () => {
+    const params = Parameters.create({ w: { dims: [2], data: [1, 2] } });
+    const position = { topic: 'gradients', partition: 3, offset: 12_345_678_901 };
+    params.load({ w: [3, 4] }, { version: 7, position, madeAtMs: 1000 });
+    expect(params.live).toEqual({ version: 7, madeAtMs: 1000, position });
+    expect(await params.kept.keep()).toMatchObject({ version: 7, madeAtMs: 1000, position });
+    params.load({ w: [5, 6] });
+    expect(params.live.position).toBeNull();
+    expect(Date.now() - params.live.madeAtMs).toBeLessThan(60_000);
+  });
+
+  it('freeze the newest version between two steps, however large', async () => {
+    const { params, step } = stepped([large]);
+    params.reader();
+    const reaches = async (version: number): Promise<void> => {
+      while (params.version < version) await new Promise(setImmediate);
+    };
+    step();
+    await reaches(1);
+    params.pin();
+    step();
+    await reaches(2);
+    const kept = params.kept.keepLatest({ labels: ['candidate'] });
+    step();
+    step();
+    expect((await kept).version).toBe(2);
+    expect(params.kept.weights('candidate').w!.every((value) => value === 2)).toBe(true);
+    await reaches(4);
+    expect(params.kept.weights('candidate').w!.every((value) => value === 2)).toBe(true);
+  });
+
+  it('are not left for weights that are being written', async () => {
+    const { params, reader, step } = stepped([large]);
+    const seen = () => reader.read((weights, version) => weights.w!.every((value) => value === version) && version);
+    await params.kept.keep();
+    params.pin(params.kept.find(0));
+    for (let version = 1; version <= 10; version++) {
+      step();
+      // In the middle of a step that other threads are at.
+      await new Promise(setImmediate);
+      params.unpin();
+      expect(seen()).not.toBe(false);
+      while (params.version < version) await new Promise(setImmediate);
+      expect(seen()).toBe(version);
+      params.pin(params.kept.find(0));
+      expect(seen()).toBe(0);
+    }
+  });
+
+  it('are seen whole on another thread, also in memory that grew behind it', { timeout: 60_000 }, async () => {
+    const { params, step, end } = stepped([20_000]);
+    const thread = new Worker(new URL('./torn-reads.worker.ts', import.meta.url), { workerData: params.share() });
+    await once(thread, 'message');
+    for (let round = 0; round < 300; round++) {
+      step();
+      const kept = await params.kept.keep({ labels: round % 10 === 0 ? [`round-${round % 70}`] : [] });
+      step();
+      if (round % 3 === 0) params.pin(kept);
+      await new Promise(setImmediate);
+      while (params.version < 2 * (round + 1)) await new Promise(setImmediate);
+      if (round % 3 === 0) params.unpin();
+    }
+    thread.postMessage('stop');
+    const [report] = (await once(thread, 'message')) as [{ reads: number; torn: number; versions: number }];
+    end();
+    expect(report.torn).toBe(0);
+    expect(report.versions).toBeGreaterThan(10);
+  });
+
+  it('hold what they held, whatever is kept, labelled, pinned and stepped in between', async () => {
+    const action = fc.constantFrom('step', 'keep', 'label', 'pin', 'unpin', 'pinLive', 'forget');
+    await fc.assert(
+      fc.asyncProperty(fc.array(action, { maxLength: 40 }), async (actions) => {
+        const { params, reader, step, end } = stepped([5]);
+        params.kept.limit = 3;
+        for (const [i, what] of actions.entries()) {
+          const any = params.kept.list()[i % 4];
+          if (what === 'step') step();
+          else if (what === 'keep') await params.kept.keep();
+          else if (what === 'pinLive') params.pin();
+          else if (what === 'unpin') params.unpin();
+          else if (what === 'label' && any) params.kept.label(any.version, 'stable');
+          else if (what === 'pin' && any) params.pin(any);
+          else if (what === 'forget' && any && any.version !== params.liveVersion) {
+            // The wished one may be it.
+            if (params.leftRight.wished !== any.slot) params.kept.forget(any.version);
+          }
+          for (const { version } of params.kept.list())
+            expect([...params.kept.weights(version).w!]).toEqual(Array(5).fill(version));
+          expect(reader.read((weights, version) => [...weights.w!].every((value) => value === version))).toBe(true);
+          expect([...params.get('w').data]).toEqual(Array(5).fill(params.version));
+          if (!params.pinned) expect(params.liveVersion).toBe(params.version);
+        }
+        end();
+      }),
+      { numRuns: 200 },
+    );
+  });
+});

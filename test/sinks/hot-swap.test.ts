@@ -1,0 +1,66 @@
+import { gradientBatch, hotSwap, momentum, Parameters, sgd } from 'rxgrad';
+import { from, lastValueFrom, of, Subject, toArray } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+
+const w = { w: { dims: [2], data: [1, 2] } };
+const step = (value: number) => gradientBatch({ gradients: { w: new Float32Array([value, 0]) } });
+const sessionOf = (params: Parameters) => ({ params, swap: () => void params.swap() });
+
+function warnings(): { readonly codes: string[]; stop(): void } {
+  const codes: string[] = [];
+  const note = (warning: Error) => codes.push((warning as NodeJS.ErrnoException).code ?? '');
+  process.on('warning', note);
+  return { codes, stop: () => process.off('warning', note) };
+}
+
+describe('hotSwap', () => {
+  it('leaves the last finite weights live, says so once, and goes on with finite ones', async () => {
+    const params = Parameters.create(w);
+    const reader = params.reader();
+    const heard = warnings();
+    const batches$ = new Subject<ReturnType<typeof step>>();
+    const updates: number[] = [];
+    batches$.pipe(sgd(params, { lr: 1e38 }), hotSwap(sessionOf(params))).subscribe(({ version }) => updates.push(version));
+    for (const value of [1, 4, 4, -1]) batches$.next(step(value));
+    expect(updates).toEqual([1, 2, 3, 4]);
+    expect(params.finite).toBe(false);
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([1, Math.fround(1 - Math.fround(1e38)), 2]);
+    params.load({ w: [3, 4] });
+    expect(params.finite).toBe(true);
+    expect(params.liveVersion).toBe(5);
+    batches$.next(step(0));
+    expect(params.liveVersion).toBe(6);
+    await new Promise(setImmediate);
+    heard.stop();
+    expect(heard.codes.filter((code) => code === 'RXGRAD_WEIGHTS_NOT_FINITE')).toHaveLength(1);
+  });
+
+  it('never shows an average of weights that are not finite', () => {
+    const average = Parameters.create(w);
+    const trained = average.twin();
+    const reader = average.reader();
+    const batches$ = new Subject<ReturnType<typeof step>>();
+    batches$.pipe(sgd(trained, { lr: 1e38, average: { into: average } }), hotSwap(sessionOf(average))).subscribe();
+    for (const value of [1, 4, 4]) batches$.next(step(value));
+    expect(average.liveVersion).toBe(1);
+    expect(reader.read(({ w }) => w!.every(Number.isFinite))).toBe(true);
+  });
+
+  it('stays with what is pinned, and shows what a gate has chosen', async () => {
+    const params = Parameters.create(w);
+    params.reader();
+    const batches = from([step(1), step(1), step(1)]);
+    const updates = await lastValueFrom(batches.pipe(momentum(params), toArray()));
+    expect(params.liveVersion).toBe(0);
+    const candidate = await params.kept.keepLatest();
+    updates[2]!.kept = candidate;
+    await lastValueFrom(of(updates[2]!).pipe(hotSwap(sessionOf(params))));
+    expect(params.leftRight.live).toBe(candidate.slot);
+    params.pin();
+    updates[2]!.kept = null;
+    await lastValueFrom(of(updates[2]!).pipe(hotSwap(sessionOf(params))));
+    expect(params.leftRight.live).toBe(candidate.slot);
+    params.unpin();
+    expect(params.leftRight.live).toBe(params.leftRight.latest);
+  });
+});
