@@ -23,7 +23,13 @@ export {
 } from './events.ts';
 export { gate } from './gates/gate.ts';
 export type { GateDecision, GateOptions, LabelledExamples } from './gates/gate-options.ts';
-export { HotSwapSession, type HotSwapSessionOptions, type Prediction } from './inference/hot-swap-session.ts';
+export {
+  HotSwapSession,
+  type HotSwapSessionOptions,
+  type Prediction,
+  type PredictOptions,
+  type StalenessOptions,
+} from './inference/hot-swap-session.ts';
 export type { KeepVersionsOptions, VersionEntry, VersionSource } from './inference/versions.ts';
 export type { Observation, StepFacts } from './observe/channels.ts';
 export { type Figures, nextFigures, noFigures } from './observe/figures.ts';

@@ -21,7 +21,7 @@ function fits({ type, dims }: ModelInput, tensor: Tensor | undefined | null): bo
   if (!dims) return true;
   const got = tensor.dims;
   if (got.length !== dims.length) return false;
-  for (let i = 0; i < dims.length; i++) if (typeof dims[i] === 'number' && dims[i] !== got[i]) return false;
+  for (let i = 0; i < dims.length; i++) if (typeof dims[i] === 'number' ? dims[i] !== got[i] : !(got[i]! >= 0)) return false;
   return true;
 }
 

@@ -43,6 +43,7 @@ export class LinkServer {
     run: (feeds: Feeds, slot: Slot | null) => Promise<RunResult>,
   ): Promise<void> {
     const answer = this.#answers[lane]!;
+    // One that cannot be read ends the thread: what follows could be taken for another.
     const request = this.#requests[lane]!.read(this.#inputNames);
     if (typeof request === 'string') return answer.fail(request);
     try {

@@ -1,34 +1,25 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { Worker } from 'node:worker_threads';
+import { Tensor } from 'onnxruntime-node';
 import { HotSwapSession } from 'rxgrad';
 import { expect, it, type TestContext } from 'vitest';
+import { readModel } from '../../src/inference/onnx/model.ts';
+import { withWeightsAsInputs } from '../../src/inference/onnx/with-weights-as-inputs.ts';
+import { ThreadRunner } from '../../src/inference/thread-runner.ts';
 import { buildModel, floats, node, value } from './onnx/build-model.ts';
 import { example, exampleNames, feedsOf } from './onnx/example-models.ts';
-import { load, numbers, rows, rowWise, stepper } from './pool-models.ts';
+import { load, numbers, openShapes, rows, rowWise, stepper } from './pool-models.ts';
 
-/** The threads that have opened a model meanwhile. */
-function threadsOf(t: TestContext): Worker[] {
-  const threads: Worker[] = [];
-  const hear = (worker: Worker) => worker.once('message', () => threads.push(worker));
-  process.on('worker', hear);
-  t.onTestFinished(() => void process.off('worker', hear));
-  return threads;
-}
+/** What no tensor can be: a thread that finds it does not trust its link any more, and ends. */
+const impossible = { type: 'string', dims: [-1], data: ['?'] } as unknown as Tensor;
 
-/**
- * Ends a thread that waits, before anybody hears of it: one within onnxruntime would take the process with it. So this thread
- * is blocked, not waiting, until the other is at rest, and until it has ended.
- */
-function end(thread: Worker): Promise<unknown> {
-  block();
-  const ended = thread.terminate();
-  block();
-  return ended;
-}
-
-function block(): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+async function openRunner(t: TestContext): Promise<{ runner: ThreadRunner; session: HotSwapSession }> {
+  const session = await load(t, openShapes);
+  const { bytes } = withWeightsAsInputs(readModel(openShapes), session.params.names);
+  const model = { source: { name: 'm', bytes, folder: undefined }, options: {}, inputNames: ['x', 'text'] };
+  const runner = await ThreadRunner.open(model, session.params);
+  t.onTestFinished(() => runner.close());
+  return { runner, session };
 }
 
 it.for(exampleNames)('predicts with the bits of this thread: %s', async (name, t) => {
@@ -66,40 +57,50 @@ it('refuses at load what onnxruntime does', async () => {
 });
 
 it('goes on with another thread where one dies, and the scan does not wait for it', async (t) => {
-  const threads = threadsOf(t);
-  const session = await load(t, rowWise, { workers: 2 });
+  const { runner, session } = await openRunner(t);
   const step = stepper(session);
-  for (let round = 0; round < 3; round++) {
-    const asked = Promise.allSettled(Array.from({ length: 40 }, () => session.predict(rows(1))));
-    await threads.at(-1)!.terminate();
-    for (const answer of await asked) {
-      if (answer.status === 'rejected') {
-        expect(answer.reason).toMatchObject({
-          code: 'RXGRAD_PREDICTION_FAILED',
-          message: expect.stringMatching(/thread .* ended/),
-        });
-      }
+  const feeds = { x: rows(1).x, text: new Tensor('string', ['a'], [1, 1]) };
+  for (let round = 1; round <= 3; round++) {
+    const capacity: number[] = [];
+    runner.onCapacity = () => capacity.push(runner.capacity);
+    const asked = [runner.run({ ...feeds, text: impossible }, null), runner.run(feeds, null)];
+    for (const { status, reason } of (await Promise.allSettled(asked)) as PromiseRejectedResult[]) {
+      expect(status).toBe('rejected');
+      expect(reason).toMatchObject({ code: 'RXGRAD_PREDICTION_FAILED', message: expect.stringMatching(/thread .* ended/) });
     }
+    await expect.poll(() => capacity).toEqual([0, 2]);
     for (let i = 0; i < 5; i++) step();
-    await expect.poll(() => session.params.version).toBe(5 * (round + 1));
-    expect((await session.predict(rows(1))).version).toBe(session.params.version);
-    await expect.poll(() => threads.length).toBe(3 + round);
+    await expect.poll(() => session.version).toBe(5 * round);
+    expect((await runner.run(feeds, null)).weights.version).toBe(5 * round);
   }
 });
 
+it('says why where threads die one after the other', async (t) => {
+  const { runner } = await openRunner(t);
+  for (let round = 0; round < 2; round++) {
+    await expect.poll(() => runner.capacity).toBe(2);
+    expect(runner.failure).toBe(null);
+    await expect(runner.run({ x: rows(1).x, text: impossible }, null)).rejects.toThrow();
+  }
+  expect(runner.failure).toMatchObject({ code: 'RXGRAD_PREDICTION_FAILED' });
+  await expect.poll(() => runner.failure, { timeout: 5000 }).toBe(null);
+});
+
 it('leaves no reader behind', async (t) => {
-  const threads = threadsOf(t);
-  const session = await HotSwapSession.load(rowWise, undefined, { workers: 2 });
+  const session = await HotSwapSession.load(openShapes, undefined, { workers: 2 });
   const { leftRight } = session.params;
-  await session.predict(rows(1));
-  const ended = end(threads[0]!);
-  await Promise.allSettled(Array.from({ length: 20 }, () => session.predict(rows(1))));
-  await ended;
+  const feeds = { x: rows(1).x, text: new Tensor('string', ['a'], [1, 1]) };
+  await Promise.all(Array.from({ length: 20 }, () => session.predict(feeds)));
   expect([0, 1].map((side) => leftRight.isFree(side))).toEqual([true, true]);
   // Where somebody reads, the next version is written beside what is live.
   expect(leftRight.target).not.toBe(leftRight.live);
   await session.dispose();
   expect(leftRight.target).toBe(leftRight.live);
+  const { runner, session: other } = await openRunner(t);
+  await expect(runner.run({ ...feeds, text: impossible }, null)).rejects.toThrow();
+  await runner.close();
+  await other.dispose();
+  expect(other.params.leftRight.target).toBe(other.params.leftRight.live);
 });
 
 it('lets the process exit in the middle of runs', () => {
