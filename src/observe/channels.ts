@@ -106,6 +106,15 @@ export interface AnswerObserved {
   readonly durationMs: number;
 }
 
+/** A session took another way to keep its weights up to date, or its first. */
+export interface StrategyObserved {
+  readonly kind: 'strategy';
+  readonly at: string;
+  readonly taken: 'inputs' | 'rebuild';
+  /** Why, in words and figures. */
+  readonly reason: string;
+}
+
 /** A checkpoint was written. */
 export interface CheckpointObserved {
   readonly kind: 'checkpoint';
@@ -195,6 +204,7 @@ export type Observation =
   | PredictionObserved
   | AnswerObserved
   | GateObserved
+  | StrategyObserved
   | ProgressObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
@@ -210,5 +220,6 @@ export const channels = {
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
   answer: channel('rxgrad:serve:answer') as Channel<unknown, AnswerObserved>,
+  strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -65,6 +65,7 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
     case 'stage':
     // Behind it there was a prediction, which counted.
     case 'answer':
+    case 'strategy':
       return figures;
     case 'batch':
       return { ...figures, batches: figures.batches + 1, gradientNorm: observation.gradientNorm ?? figures.gradientNorm };
