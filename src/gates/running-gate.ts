@@ -1,6 +1,6 @@
 import MersenneTwister from 'mersenne-twister';
 import type { Subscriber } from 'rxjs';
-import { RxgradError } from '../errors.ts';
+import { isRxgradError, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import { WeightsUpdate } from '../optimizers/weights-update.ts';
 import type { Parameters } from '../params/parameters.ts';
@@ -33,6 +33,7 @@ export class RunningGate<L> {
   #closed = false;
   #failures = 0;
   #failuresInARow = 0;
+  #warned = false;
 
   constructor(options: ParsedGateOptions<L>, out: Subscriber<WeightsUpdate>) {
     this.#options = options;
@@ -232,13 +233,16 @@ export class RunningGate<L> {
 
   #failed(cause: unknown): void {
     this.#failures += 1;
+    // Whoever serves more than it can is not broken: these examples are missed.
+    if (isRxgradError(cause) && cause.disposition === 'retry') return;
     this.#failuresInARow += 1;
     const { message } = cause as Error;
     const { session, maxFailuresInARow } = this.#options;
     if (this.#failuresInARow >= maxFailuresInARow) {
       throw new RxgradError('scoringFails', { model: session.model, count: this.#failuresInARow, last: message }, { cause });
     }
-    if (this.#failures > 1) return;
+    if (this.#warned) return;
+    this.#warned = true;
     process.emitWarning(`${message}. The gate goes on without these examples`, { code: 'RXGRAD_SCORING_FAILED' });
   }
 }

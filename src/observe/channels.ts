@@ -92,6 +92,15 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** A session took another way to keep its weights up to date, or its first. */
+export interface StrategyObserved {
+  readonly kind: 'strategy';
+  readonly at: string;
+  readonly taken: 'inputs' | 'rebuild';
+  /** Why, in words and figures. */
+  readonly reason: string;
+}
+
 /** A server answered a request for a prediction. */
 export interface AnswerObserved {
   readonly kind: 'answer';
@@ -104,15 +113,6 @@ export interface AnswerObserved {
   readonly spanId: string;
   /** From the request, once it was read, to the answer, before it is written. */
   readonly durationMs: number;
-}
-
-/** A session took another way to keep its weights up to date, or its first. */
-export interface StrategyObserved {
-  readonly kind: 'strategy';
-  readonly at: string;
-  readonly taken: 'inputs' | 'rebuild';
-  /** Why, in words and figures. */
-  readonly reason: string;
 }
 
 /** A checkpoint was written. */
@@ -219,7 +219,7 @@ export const channels = {
   recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
-  answer: channel('rxgrad:serve:answer') as Channel<unknown, AnswerObserved>,
   strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
+  answer: channel('rxgrad:serve:answer') as Channel<unknown, AnswerObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -1,12 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gradientBatch, HotSwapSession, momentum, publishWeights, type Transport } from 'rxgrad';
-import { lastValueFrom, Subject } from 'rxjs';
-import { afterAll, beforeAll, describe, expect, inject, it, type TestContext } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
 import { ProcessCluster } from '../broker/process-cluster.ts';
 import { linearModel } from '../serve/everything-model.ts';
+import { publishedTraining } from '../serve/published-training.ts';
 import { predict, ServeProcess } from '../serve/serve-process.ts';
 
 describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
@@ -24,26 +23,6 @@ describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
     rmSync(folder, { recursive: true, force: true });
     await cluster?.stop();
   });
-
-  /** Publishes weights step by step: those of step n make the linear model answer 4 + 4n. */
-  async function training(context: TestContext, topic: string, transport: Transport) {
-    const session = await HotSwapSession.load(linear);
-    context.onTestFinished(() => session.dispose());
-    const gradients$ = new Subject<ReturnType<typeof gradientBatch>>();
-    const published = lastValueFrom(
-      gradients$.pipe(
-        momentum(session.params, { lr: 1, momentum: 0 }),
-        publishWeights(transport, { topic, model: 'm', everySteps: 1, conflate: false }),
-      ),
-    );
-    return {
-      step: () => gradients$.next(gradientBatch({ gradients: { w: { dims: [4, 2], data: new Float32Array(8).fill(-1) } } })),
-      async end() {
-        gradients$.complete();
-        await published;
-      },
-    };
-  }
 
   it('follows weights on Kafka, goes on with the last ones when Kafka is away, and follows again when it is back', {
     timeout: 300_000,
@@ -63,7 +42,7 @@ describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
     ]);
     const url = await server.http();
     expect((await fetch(`${url}/v2/health/ready`)).status).toBe(503);
-    const { step, end } = await training(context, 'weights', transport);
+    const { step, end } = await publishedTraining(transport, 'm', linear);
     step();
     await server.said('ready', { version: 1 }, 60_000);
     expect(await predict(url)).toMatchObject({ status: 200, model_version: '1', outputs: [{ data: [8, 8] }] });

@@ -1,17 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import type { ServiceError } from '@grpc/grpc-js';
-import { embeddedLog, gradientBatch, HotSwapSession, momentum, publishWeights } from 'rxgrad';
-import { lastValueFrom, Subject } from 'rxjs';
+import { embeddedLog } from 'rxgrad';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
+import { serveOptions } from '../../src/cli/serve/options.ts';
 import { ModelInferRequestSchema, type ModelInferResponse } from '../../src/serve/grpc/inference_pb.ts';
 import { certificate } from '../broker/certificates.ts';
 import { everythingModel, linearModel } from '../serve/everything-model.ts';
 import { grpcClient } from '../serve/grpc/grpc-client.ts';
+import { publishedTraining } from '../serve/published-training.ts';
 import { predict, ServeProcess } from '../serve/serve-process.ts';
 
 let folder: string;
@@ -41,6 +42,12 @@ async function failure(context: TestContext, args: readonly string[], environmen
   expect(lines, server.stderr).toHaveLength(1);
   return lines[0]!;
 }
+
+it('has each of its options on the page', () => {
+  const page = readFileSync(new URL('../../docs/serving.md', import.meta.url), 'utf8');
+  const missing = serveOptions.map(({ flags }) => flags.split(' ')[0]!).filter((flag) => !page.includes(`\`${flag}\``));
+  expect(missing).toEqual([]);
+});
 
 describe('rxgrad serve', () => {
   it('serves a model over HTTP and gRPC, and ends with SIGTERM', async (context) => {
@@ -134,6 +141,45 @@ describe('rxgrad serve', () => {
     expect(JSON.stringify(server.lines)).not.toContain(token);
   });
 
+  it('goes back to a version that it has kept, for who has the token', async (context) => {
+    const path = join(folder, 'kept.db');
+    const log = embeddedLog(path);
+    await log.createTopic('weights', { compacted: true });
+    const token = 'a-token-of-the-test-alone';
+    const args = [
+      linear,
+      '--weights-from',
+      'weights',
+      '--log',
+      path,
+      '--keep-every-ms',
+      '1',
+      '--workers',
+      '1',
+      '--max-batch',
+      '8',
+    ];
+    const server = new ServeProcess(context, args, { RXGRAD_ADMIN_TOKEN: token });
+    const url = await server.http();
+    const training = await publishedTraining(log, 'linear', linear);
+    training.step();
+    await server.said('ready', { version: 1 });
+    training.step();
+    await expect.poll(async () => (await predict(url)).model_version, { timeout: 10_000 }).toBe('2');
+    const rollback = {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: '{"version":1}',
+    };
+    await expect.poll(async () => (await fetch(`${url}/admin/models/linear/rollback`, rollback)).status).toBe(200);
+    expect(await predict(url)).toMatchObject({ model_version: '1', outputs: [{ data: [8, 8] }] });
+    training.step();
+    await delay(300);
+    expect(await predict(url)).toMatchObject({ model_version: '1' });
+    await training.end();
+    await log.close();
+  });
+
   it('warms up with recorded requests', async (context) => {
     const inputs = [{ name: 'x', datatype: 'FP32', shape: [1, 4], data: [1, 2, 3, 4] }];
     const lines = file('requests.jsonl', `${JSON.stringify({ inputs })}\n\n${JSON.stringify({ inputs, id: 'b' })}\n`);
@@ -168,6 +214,16 @@ describe('rxgrad serve', () => {
     expect(await failure(context, args())).toMatch(message);
   });
 
+  it('takes the next execution provider where one is not there, and says so in its log', async (context) => {
+    const server = new ServeProcess(context, [linear, '--providers', 'coreml,cpu']);
+    expect(await server.said('serving')).toMatchObject({ models: [{ providers: ['cpu'] }] });
+    await server.said('ready');
+    expect(server.lines).toContainEqual(expect.objectContaining({ level: 40, msg: expect.stringContaining('coreml') }));
+    server.signal('SIGTERM');
+    expect(await server.ended()).toBe(0);
+    expect(server.stderr).toBe('');
+  });
+
   it('refuses a token that can be guessed, without showing it', async (context) => {
     const line = await failure(context, [linear], { RXGRAD_ADMIN_TOKEN: 'hunter2' });
     expect(line).toMatch(/serve: token: expected a token of at least 16 characters/);
@@ -184,25 +240,15 @@ describe('rxgrad serve', () => {
     expect((await fetch(`${url}/v2/health/ready`)).status).toBe(503);
     expect(await predict(url)).toMatchObject({ status: 503, error: expect.stringContaining('linear') });
 
-    const training = await HotSwapSession.load(linear);
-    const gradients$ = new Subject<ReturnType<typeof gradientBatch>>();
-    const published = lastValueFrom(
-      gradients$.pipe(
-        momentum(training.params, { lr: 1, momentum: 0 }),
-        publishWeights(log, { topic: 'weights', model: 'linear', everySteps: 1, conflate: false }),
-      ),
-    );
-    const step = () => gradients$.next(gradientBatch({ gradients: { w: { dims: [4, 2], data: new Float32Array(8).fill(-1) } } }));
-    step();
+    const training = await publishedTraining(log, 'linear', linear);
+    training.step();
     await server.said('ready', { version: 1 });
     expect(await predict(url)).toMatchObject({ status: 200, model_version: '1', outputs: [{ data: [8, 8] }] });
-    step();
+    training.step();
     await expect.poll(async () => (await predict(url)).model_version, { timeout: 10_000 }).toBe('2');
     expect(await predict(url)).toMatchObject({ outputs: [{ data: [12, 12] }] });
-    gradients$.complete();
-    await published;
+    await training.end();
     await log.close();
-    await training.dispose();
     server.signal('SIGINT');
     expect(await server.ended()).toBe(0);
   });

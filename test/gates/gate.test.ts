@@ -8,9 +8,9 @@ import {
   HotSwapSession,
   hotSwap,
   type LabelledExamples,
+  Parameters as ModelParameters,
   type Observation,
   observations,
-  Parameters,
   sgd,
   type TrainingEvent,
   type WeightsUpdate,
@@ -19,6 +19,7 @@ import { NEVER, Subject } from 'rxjs';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { denseModel } from '../../bench/dense-model.ts';
 import type { Labels } from '../../src/autodiff/mlp-gradients.ts';
+import { RxgradError } from '../../src/errors.ts';
 
 /** A message of labelled examples for the model y = x · w: x is 1, so that the loss is the distance of w from the label. */
 function labelled(label: number, examples = 50): LabelledExamples {
@@ -45,8 +46,8 @@ interface Gated {
 }
 
 /** A session that starts with the weight 0, trained behind a gate. */
-async function gated(options: Partial<GateOptions> = {}, threads = 0): Promise<Gated> {
-  const session = await HotSwapSession.load(denseModel(1));
+async function gated(options: Partial<GateOptions> = {}, threads = 0, loaded?: HotSwapSession): Promise<Gated> {
+  const session = loaded ?? (await HotSwapSession.load(denseModel(1)));
   onTestFinished(() => session.dispose());
   const labelled$ = new Subject<LabelledExamples>();
   const events$ = new Subject<TrainingEvent>();
@@ -252,7 +253,7 @@ describe('a gate', () => {
   });
 
   it('serves an average, where there is one', async () => {
-    const params = Parameters.create({ w: { dims: [1, 1], data: [0] } });
+    const params = ModelParameters.create({ w: { dims: [1, 1], data: [0] } });
     const session = await HotSwapSession.load(denseModel(1), params);
     onTestFinished(() => session.dispose());
     const trained = params.twin();
@@ -367,6 +368,28 @@ describe('a gate’s stream', () => {
     expect(ending.error).toMatchObject({ code: 'RXGRAD_SCORING_FAILS', message: expect.stringContaining('expected input "x"') });
   });
 
+  it('goes on however often the session is too busy for its examples', async () => {
+    const session = await HotSwapSession.load(denseModel(1));
+    onTestFinished(() => session.dispose());
+    let busy = true;
+    const sometimesBusy = {
+      model: session.model,
+      params: session.params,
+      predict: async (...asked: Parameters<HotSwapSession['predict']>) => {
+        if (busy) throw new RxgradError('overloaded', { model: session.model, limit: 1 });
+        return session.predict(...asked);
+      },
+    };
+    const { train, labelled$, decide, ending } = await gated({ session: sometimesBusy, maxFailuresInARow: 2 }, 0, session);
+    train(0.5);
+    await settled();
+    for (let message = 0; message < 5; message++) labelled$.next(labelled(0.5));
+    await settled();
+    busy = false;
+    expect(await decide(0.5)).toMatchObject({ decision: 'promoted', failures: 5 });
+    expect(ending.error).toBeUndefined();
+  });
+
   it('lets the oldest examples go where scoring is slower, and counts them', async () => {
     const { train, labelled$, decide } = await gated({ maxWaiting: 4 });
     train(0.5);
@@ -388,7 +411,7 @@ describe('a gate’s stream', () => {
   it('fails where the updates are not of the session’s parameters', async () => {
     const { session } = await gated();
     const events$ = new Subject<TrainingEvent>();
-    const others = Parameters.create({ w: { dims: [1, 1], data: [0] } });
+    const others = ModelParameters.create({ w: { dims: [1, 1], data: [0] } });
     let failure: unknown;
     events$
       .pipe(sgd(others), gate({ session, labelled: NEVER, loss: distance, margin: 0.1 }))
@@ -400,7 +423,7 @@ describe('a gate’s stream', () => {
 
 describe('losses', () => {
   it('are computed of logits by name of the loss; the output has to be named where there are several', async () => {
-    const params = Parameters.create({ w: { dims: [1, 1], data: [0] } });
+    const params = ModelParameters.create({ w: { dims: [1, 1], data: [0] } });
     const session = await HotSwapSession.load(denseModel(1), params);
     onTestFinished(() => session.dispose());
     const { train, decide } = await gated({ loss: 'bceWithLogits', output: 'y', maxLoss: 4 });

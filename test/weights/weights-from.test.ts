@@ -21,8 +21,8 @@ import {
   tapMetrics,
   weightsFrom,
 } from 'rxgrad';
-import { from, lastValueFrom } from 'rxjs';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { from, lastValueFrom, tap } from 'rxjs';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { example, feedsOf } from '../inference/onnx/example-models.ts';
 import { batchOf, recordsOf, replay, specs, Training, topicOf } from './training.ts';
 
@@ -60,6 +60,22 @@ const f32 = (shape: number[], begin: number) => ({
 const i32 = (shape: number[], begin: number) => ({ ...f32(shape, begin), dtype: 'I32' });
 
 describe('weightsFrom', () => {
+  it('shows no older version when it is subscribed to again', async () => {
+    const transport = await topicOf(records.slice(0, 3));
+    const into = Parameters.create(specs);
+    const shown: number[] = [];
+    const weights$ = weightsFrom(transport, { ...base, into, until: 'end' });
+    await lastValueFrom(weights$.pipe(tap(({ version }) => shown.push(version))));
+    const last = shown.at(-1);
+    await transport.produce('weights', records.slice(3));
+    await vi.waitFor(async () => {
+      await lastValueFrom(weights$.pipe(tap(({ version }) => shown.push(version))));
+    });
+    expect(last).toBeGreaterThan(0);
+    expect(shown).toEqual([...new Set(shown)].sort((a, b) => a - b));
+    expect(shown.at(-1)).toBe(6);
+  });
+
   it('reports what is no record of weights, and goes on', async () => {
     const foreign: NewRecord[] = [
       { key: 'a', value: Buffer.from('x') },

@@ -31,6 +31,7 @@ export async function execute(command: Command, files: readonly string[]): Promi
     'one of them',
   );
   const log = pino({ level: options.logLevel }, pino.destination({ dest: 1, sync: true }));
+  tellWarnings(log);
   const ending = new AbortController();
   // The second signal finds nobody that would wait.
   const end = (name: NodeJS.Signals) => {
@@ -107,6 +108,16 @@ async function run({ models, transport, warmUp, options, log, signal }: Running)
   } finally {
     failing.abort();
   }
+}
+
+/** What Node.js would write beside the log, such as an execution provider that is not there, is a line of it. */
+function tellWarnings(log: Logger): void {
+  process.removeAllListeners('warning');
+  process.on('warning', (warning: Error & { readonly code?: string }) => {
+    const { name, code, message } = warning;
+    if (name === 'Warning') log.warn({ code }, message);
+    else log.debug({ warning: name, code }, message);
+  });
 }
 
 async function factsOf({ name, file, session }: OpenModel) {

@@ -13,7 +13,7 @@ import { isRxgradError } from '../../errors.ts';
 import type { InferContext } from '../infer-request.ts';
 import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
-import { type TraceContext, traceContext } from '../trace-context.ts';
+import { type TraceContext, traceContext, traceparentOf } from '../trace-context.ts';
 import type { Received } from './service-definition.ts';
 import { statusOf } from './status.ts';
 
@@ -69,6 +69,7 @@ class Call {
     const failed = error === null ? null : statusOf(error);
     const trailers = failed?.metadata ?? new Metadata();
     trailers.set('x-request-id', this.#id);
+    if (headerOf(this.#call.metadata, 'traceparent') !== undefined) trailers.set('traceresponse', traceparentOf(this.#trace));
     // What the client does not wait for any more ended for it as it says, whatever came of it here.
     const code = this.#giveUp.signal.aborted ? this.#lostAs() : (failed?.code ?? status.OK);
     this.#log(code, failed?.details, error);

@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import { WireType } from '@bufbuild/protobuf/wire';
-import { credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { describe, expect, it, vi } from 'vitest';
 import {
   ModelConfigRequestSchema,
@@ -14,12 +14,14 @@ import {
   ModelReadyRequestSchema,
   ModelStatisticsRequestSchema,
   type ModelStatisticsResponse,
+  type ModelStreamInferResponse,
   RepositoryIndexRequestSchema,
   type RepositoryIndexResponse,
   ServerLiveRequestSchema,
   ServerMetadataRequestSchema,
   ServerReadyRequestSchema,
 } from '../../../src/serve/grpc/inference_pb.ts';
+import { inferenceService } from '../../../src/serve/grpc/service-definition.ts';
 import { certificate } from '../../broker/certificates.ts';
 import { buildModel, floats, node, value } from '../../inference/onnx/build-model.ts';
 import { grpcClient } from './grpc-client.ts';
@@ -183,11 +185,46 @@ describe('a gRPC server', () => {
     await vi.waitFor(() => expect(lines.map((line) => line.status)).toEqual(['DEADLINE_EXCEEDED', 'CANCELLED']), 5000);
   });
 
+  it('refuses what would wait too long, or behind too many', async (context) => {
+    const { port } = await serveGrpc(context, { predictMs: 500 }, { ...withSlow, session: { workers: 1, maxQueue: 1 } });
+    const { call } = grpcClient(context, port);
+    const ends = await Promise.all(
+      Array.from({ length: 6 }, () =>
+        call('modelInfer', slow(1200n)).then(
+          () => status.OK,
+          (error: ServiceError) => error.code,
+        ),
+      ),
+    );
+    expect(ends).toContain(status.RESOURCE_EXHAUSTED);
+    expect(ends).toContain(status.DEADLINE_EXCEEDED);
+    expect(ends.every((code) => code === status.RESOURCE_EXHAUSTED || code === status.DEADLINE_EXCEEDED)).toBe(true);
+  });
+
+  it('answers a stream of requests in their order, failures among them', async (context) => {
+    const { port, lines } = await serveGrpc(context);
+    const { client } = grpcClient(context, port);
+    const { path, requestSerialize, responseDeserialize } = inferenceService.modelStreamInfer!;
+    const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, new Metadata());
+    for (const id of ['a', 'b', 'c']) stream.write(linear({ id, ...(id === 'b' ? { modelVersion: '9' } : {}) }));
+    stream.end();
+    const answers: ModelStreamInferResponse[] = [];
+    for await (const answer of stream) answers.push(answer as ModelStreamInferResponse);
+    expect(answers.map(({ errorMessage, inferResponse }) => [inferResponse?.id, errorMessage])).toEqual([
+      ['a', ''],
+      ['b', expect.stringContaining('got 9')],
+      ['c', ''],
+    ]);
+    await vi.waitFor(() => expect(lines).toMatchObject([{ method: 'ModelStreamInfer', status: 'OK' }]));
+  });
+
   it('writes a line for each call, with its id and its trace', async (context) => {
     const { port, lines } = await serveGrpc(context);
     const { call } = grpcClient(context, port);
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
-    await call('modelInfer', linear(), { headers: { traceparent, 'x-request-id': 'r-1' } });
+    const { trailers } = await call('modelInfer', linear(), { headers: { traceparent, 'x-request-id': 'r-1' } });
+    expect(trailers.get('x-request-id')).toEqual(['r-1']);
+    expect(trailers.get('traceresponse')).toEqual([`00-0af7651916cd43dd8448eb211c80319c-${lines[0]!.spanId}-01`]);
     expect(lines).toMatchObject([
       { requestId: 'r-1', traceId: '0af7651916cd43dd8448eb211c80319c', method: 'ModelInfer', status: 'OK' },
     ]);
