@@ -18,7 +18,7 @@ export interface ServeOptions {
   /** Of gRPC; 0 for any that is free. Default: no gRPC. */
   readonly grpcPort?: number;
   /** Opens the admin routes to who has it: at least 16 characters. Without it they are closed. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Serves HTTPS. */
   readonly tls?: ServeTls;
   readonly limits?: ServeLimits;
@@ -64,6 +64,8 @@ export interface RunningServer {
 
 const LEAST_TOKEN_CHARACTERS = 16;
 
+/** Up to what a timer can wait. */
+const time = v.pipe(positive, v.maxValue(2 ** 31 - 1));
 const port = v.pipe(v.number(), v.integer('a port'), v.minValue(0), v.maxValue(65535));
 const schema = v.strictObject({
   models: v.custom<Readonly<Record<string, Servable>>>(
@@ -92,11 +94,11 @@ const schema = v.strictObject({
   ),
   timeouts: v.optional(
     v.strictObject({
-      headersMs: v.optional(positive, 10_000),
-      requestMs: v.optional(positive, 60_000),
-      keepAliveMs: v.optional(positive, 65_000),
-      predictMs: v.optional(positive, 30_000),
-      drainMs: v.optional(nonNegative, 10_000),
+      headersMs: v.optional(time, 10_000),
+      requestMs: v.optional(time, 60_000),
+      keepAliveMs: v.optional(time, 65_000),
+      predictMs: v.optional(time, 30_000),
+      drainMs: v.optional(v.pipe(nonNegative, v.maxValue(2 ** 31 - 1)), 10_000),
     }),
     {},
   ),
@@ -116,8 +118,9 @@ const isSecret = (path: string) => path === 'token' || path === 'tls.key';
  * Serves models through the Open Inference Protocol over HTTP, and over gRPC where it is given a port.
  *
  * @example
- * const session = await HotSwapSession.load('model.onnx');
+ * const session = await HotSwapSession.load('model.onnx', undefined, { maxBatch: 64 });
  * const server = await serve({ models: { mlp: session }, port: 8000 });
+ * await session.warmUp();
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { log, tls, ...checked } = parseOptions(schema, options, 'serve', isSecret);

@@ -12,6 +12,7 @@ import { addProtocolRoutes } from './protocol-routes.ts';
 import { nameAnswer, requestId, requestLogger, traceOf } from './requests.ts';
 
 const IDLE_CHECK_MS = 50;
+const REFUSED_EVERY_MS = 10_000;
 
 /** As `serve` has checked them. */
 export interface HttpServerOptions {
@@ -50,6 +51,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   let open = true;
   const app = createApp(options);
   app.server.maxConnections = limits.connections;
+  tellOfRefused(app, log);
   app.addHook('onRequest', (request, reply, done) => {
     nameAnswer(request, reply);
     // A connection that stays open would have to be cut in the end.
@@ -133,6 +135,18 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
   });
   app.setNotFoundHandler((request) => {
     throw new RxgradError('unknownRoute', { method: request.method, path: shownText(request.url) });
+  });
+}
+
+/** Says that connections above the limit were refused, not more than once in a while. */
+function tellOfRefused(app: FastifyInstance, log: Logger): void {
+  let refused = 0;
+  let toldAt = Number.NEGATIVE_INFINITY;
+  app.server.on('drop', () => {
+    refused++;
+    if (performance.now() - toldAt < REFUSED_EVERY_MS) return;
+    toldAt = performance.now();
+    log.warn({ refused, limit: app.server.maxConnections }, 'connections above the limit were refused');
   });
 }
 

@@ -139,6 +139,7 @@ it('serves beside 1,000 connections without a request, and refuses those over it
   const more = await Promise.all(Array.from({ length: 20 }, () => open(t, server.port)));
   await delay(100);
   expect(more.filter(({ destroyed, readableEnded }) => destroyed || readableEnded).length).toBeGreaterThan(5);
+  expect(server.lines.filter(({ msg }) => msg === 'connections above the limit were refused')).toHaveLength(1);
   for (const socket of [...idle, ...more]) socket.destroy();
   await delay(100);
   await expectAlive(server);
