@@ -4,14 +4,14 @@ import { expectOption } from '../options.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
+import type { StrategyStatus } from './choosing/auto-runner.ts';
 import { assertFeeds } from './feeds.ts';
 import { madeUpRequest } from './made-up-request.ts';
 import { mixesRows } from './mixes-rows.ts';
 import { assertSameParameters, specsOf } from './model-parameters.ts';
 import { type ModelInput, modelInputs, readModel } from './onnx/model.ts';
-import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
-import { openRunners } from './open-runners.ts';
 import { type ModelOutput, tellFallback } from './open-session.ts';
+import { type OpenedStrategy, openStrategy } from './open-strategy.ts';
 import { Pool } from './pool.ts';
 import { runError } from './run-batch.ts';
 import type { Feeds, Outputs, RunResult } from './runner.ts';
@@ -35,6 +35,8 @@ export interface PredictOptions {
 
 /** How a session is doing. */
 export interface SessionStatus {
+  /** How weights are kept up to date, and why so; with `auto` the figures, too. */
+  readonly strategy: StrategyStatus;
   /** The execution providers in use, most preferred first. */
   readonly providers: readonly string[];
   /** Threads that predict; 0 for the session's own. */
@@ -81,6 +83,7 @@ export class HotSwapSession {
   readonly outputs: readonly ModelOutput[];
   readonly #pool: Pool;
   readonly #versions: Versions;
+  readonly #strategy: OpenedStrategy['strategy'];
   readonly #staleness: StalenessLimit;
   readonly #providers: readonly string[];
   readonly #workers: number;
@@ -101,20 +104,19 @@ export class HotSwapSession {
     const model = readModel(onnx);
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
-    const { bytes } = withWeightsAsInputs(model, Object.keys(specs));
     const weights = params ?? Parameters.create(specs);
     if (!weights.finite) throw new RxgradError('weightsNotFinite', { version: weights.version });
     const inputs = modelInputs(model);
-    const source = { name: model.name, bytes, folder: model.folder };
     // A reader from the beginning: weights are never written in place while others come and go.
     const reader = weights.reader();
     try {
-      const { runners, opening } = await openRunners(source, inputs, weights, parsed.workers, options.session);
+      const setup = { ...parsed, model, inputs, params: weights, options: options.session ?? {} };
+      const { runners, opening, strategy } = await openStrategy(setup);
       const { outputs, providers } = opening;
       tellFallback(opening);
       const pool = new Pool({ name: model.name, inputs, outputs }, runners, reader, parsed);
       if (pool.batches && (await mixesRows(runners[0]!, inputs))) pool.runAlone('what it makes of a row depends on other rows');
-      return new HotSwapSession(weights, { name: model.name, inputs, outputs, providers }, pool, parsed);
+      return new HotSwapSession(weights, { name: model.name, inputs, outputs, providers }, pool, strategy, parsed);
     } catch (error) {
       reader.close();
       throw error;
@@ -125,6 +127,7 @@ export class HotSwapSession {
     params: Parameters,
     { name, inputs, outputs, providers }: OpenedModel,
     pool: Pool,
+    strategy: OpenedStrategy['strategy'],
     { workers, maxBatch, maxStaleness, keep, checkpoints }: ReturnType<typeof parseSessionOptions>,
   ) {
     this.model = name;
@@ -132,6 +135,7 @@ export class HotSwapSession {
     this.inputs = inputs;
     this.outputs = outputs;
     this.#pool = pool;
+    this.#strategy = strategy;
     this.#staleness = new StalenessLimit(name, maxStaleness as StalenessOptions | undefined);
     this.#versions = new Versions(params, keep, checkpoints ?? null);
     this.#providers = providers;
@@ -145,7 +149,7 @@ export class HotSwapSession {
 
   /** The number of the weights that predictions use now. */
   get version(): number {
-    return this.params.liveVersion;
+    return this.#strategy.version ?? this.params.liveVersion;
   }
 
   /** Whether it was warmed up, for whoever asks before sending predictions; `predict` itself works before. */
@@ -154,7 +158,8 @@ export class HotSwapSession {
   }
 
   get status(): SessionStatus {
-    return { providers: this.#providers, workers: this.#workers, queued: this.#pool.queued, batches: this.#pool.batches };
+    const { queued, batches } = this.#pool;
+    return { strategy: this.#strategy.status, providers: this.#providers, workers: this.#workers, queued, batches };
   }
 
   /** Runs the model. Feeds are onnxruntime tensors by input name, lent until the prediction is there. */
@@ -199,6 +204,7 @@ export class HotSwapSession {
   /** Makes the newest weights of {@link params} the ones that predictions use. */
   swap(): void {
     if (this.params.swap()) this.#versions.note();
+    this.#strategy.changed();
   }
 
   /** The versions that there are, newest first: the live one, those in memory, those in the checkpoints. */
@@ -215,18 +221,24 @@ export class HotSwapSession {
    * Makes an earlier version live, by its number or a label, and keeps it so until {@link unpin}; training goes on. Without
    * one: the newest in memory that is older than the live one.
    */
-  rollback(version?: number | string): Promise<VersionEntry> {
-    return this.#versions.rollback(version);
+  async rollback(version?: number | string): Promise<VersionEntry> {
+    const entry = await this.#versions.rollback(version);
+    this.#strategy.changed();
+    return entry;
   }
 
   /** Keeps the live version live, or makes another one so, until {@link unpin}. */
-  pin(version?: number | string): Promise<VersionEntry> {
-    return this.#versions.pin(version);
+  async pin(version?: number | string): Promise<VersionEntry> {
+    const entry = await this.#versions.pin(version);
+    this.#strategy.changed();
+    return entry;
   }
 
   /** Lets the newest weights go live again, or what a gate has chosen. */
   unpin(): VersionEntry {
-    return this.#versions.unpin();
+    const entry = this.#versions.unpin();
+    this.#strategy.changed();
+    return entry;
   }
 
   /** Gives a version a name, such as `stable`; whichever had it loses it. It stays in memory as long as it has one. */

@@ -2,9 +2,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
 import { isRxgradError } from '../errors.ts';
 import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
+import { LinkServer } from './link-server.ts';
+import { liveRun } from './live-run.ts';
 import { LocalRunner } from './local-runner.ts';
 import { type ModelSource, type Opening, openSession } from './open-session.ts';
-import { ANSWERED, answerNumbers, COUNTS, HELD, LANES, REQUESTED, type SharedLink, slotOf, TensorLane } from './thread-link.ts';
+import type { SharedLink } from './thread-link.ts';
 
 /** What the thread is given. */
 export interface ThreadTask {
@@ -20,14 +22,10 @@ export interface ThreadTask {
 export type ThreadOpening = Opening | { readonly got: string };
 
 const { model, options, weights, link, inputNames } = workerData as ThreadTask;
-const { words } = link;
-const requests = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 0, lane));
-const answers = Array.from({ length: LANES }, (_, lane) => new TensorLane(link, 1, lane));
 
 const session = await open();
 if (session) {
-  const reader = WeightsReader.attach(weights);
-  await serve(new LocalRunner(session, reader), reader, session.outputNames);
+  await serve(session);
   await session.release();
 }
 
@@ -43,42 +41,10 @@ async function open(): Promise<InferenceSession | null> {
   return opened;
 }
 
-/** Answers requests in their order until the link is closed. In between the thread is blocked, not idle: a wake takes less so. */
-async function serve(runner: LocalRunner, reader: WeightsReader, outputNames: readonly string[]): Promise<void> {
-  for (let answered = 0; ; ) {
-    const requested = Atomics.load(words, REQUESTED);
-    if (requested === answered) {
-      Atomics.wait(words, REQUESTED, requested);
-    } else if (requested === answered + COUNTS) {
-      return;
-    } else {
-      await answer(runner, reader, outputNames, answered % LANES);
-      answered = (answered + 1) % COUNTS;
-      Atomics.store(words, ANSWERED, answered);
-      Atomics.notify(words, ANSWERED);
-    }
-  }
-}
-
-async function answer(runner: LocalRunner, reader: WeightsReader, outputNames: readonly string[], lane: number): Promise<void> {
-  const request = requests[lane]!.read(inputNames);
-  if (typeof request === 'string') return answers[lane]!.fail(request);
-  const asked = slotOf(request.numbers);
-  const slot = asked ?? reader.acquire();
-  // Whoever finds this thread dead lets go of it.
-  if (asked === null) Atomics.store(words, HELD, slot + 1);
-  try {
-    const { outputs, weights: facts, durationMs } = await runner.run(request.tensors, slot);
-    answers[lane]!.write(
-      answerNumbers(facts, durationMs),
-      outputNames.map((name) => outputs[name]!),
-    );
-  } catch (error) {
-    answers[lane]!.fail((error as Error).message);
-  } finally {
-    if (asked === null) {
-      Atomics.store(words, HELD, 0);
-      reader.release(slot);
-    }
-  }
+async function serve(opened: InferenceSession): Promise<void> {
+  const reader = WeightsReader.attach(weights);
+  const runner = new LocalRunner(opened, reader);
+  await new LinkServer(link, inputNames).serve(opened.outputNames, (feeds, slot) =>
+    liveRun(runner, reader, link.words, feeds, slot),
+  );
 }

@@ -4,7 +4,6 @@ import type { Slot } from '../params/left-right.ts';
 import type { WeightsReader } from '../params/weights-reader.ts';
 import { Asked, type AskOptions, abortedError } from './asked.ts';
 import { isBatchable, Signatures } from './batch.ts';
-import { LocalRunner } from './local-runner.ts';
 import type { ModelInput } from './onnx/model.ts';
 import type { ModelOutput } from './open-session.ts';
 import { PredictionQueue } from './prediction-queue.ts';
@@ -41,8 +40,8 @@ export class Pool {
   readonly #options: PoolOptions;
   readonly #queue: PredictionQueue;
   readonly #signatures: Signatures | null;
-  /** Where a prediction can go past the queue. */
-  readonly #direct: LocalRunner | null;
+  /** Where a prediction can go past the queue, while it takes any number. */
+  readonly #direct: Runner | null;
   #batches: boolean;
   #immediate: NodeJS.Immediate | null = null;
   #timer: NodeJS.Timeout | undefined;
@@ -58,8 +57,7 @@ export class Pool {
     this.#queue = new PredictionQueue(options);
     this.#batches = options.maxBatch > 1 && isBatchable(model.inputs, model.outputs);
     this.#signatures = this.#batches ? new Signatures(model.inputs) : null;
-    const [first] = runners;
-    this.#direct = first instanceof LocalRunner && options.maxBatch === 1 ? first : null;
+    this.#direct = runners.length === 1 && options.maxBatch === 1 ? runners[0]! : null;
     for (const runner of runners) runner.onCapacity = this.#onCapacity;
   }
 
@@ -75,7 +73,8 @@ export class Pool {
 
   /** Resolves to what a runner makes of it; where it could not, see {@link runError}. `slot` is that of a version that is kept, or null for the live ones. */
   ask(feeds: Feeds, slot: Slot | null, options: AskOptions | undefined): Promise<RunResult> {
-    if (this.#direct && slot === null && options === undefined) return this.#askAtOnce(this.#direct, feeds);
+    const running = this.#direct?.running ?? null;
+    if (running !== null && slot === null && options === undefined) return this.#askAtOnce(this.#direct!, running, feeds);
     const refusal = this.#refusal(options?.signal);
     if (refusal) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
@@ -125,9 +124,9 @@ export class Pool {
   }
 
   /** onnxruntime keeps a queue of its own, which serves as well where nothing is put together or given up. */
-  #askAtOnce(runner: LocalRunner, feeds: Feeds): Promise<RunResult> {
+  #askAtOnce(runner: Runner, running: number, feeds: Feeds): Promise<RunResult> {
     const limit = this.#options.maxQueue;
-    if (this.#closed || runner.running > limit) {
+    if (this.#closed || running > limit) {
       return Promise.reject(this.#refusal(undefined) ?? new RxgradError('overloaded', { model: this.#model.name, limit }));
     }
     return runner.run(feeds, null);

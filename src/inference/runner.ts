@@ -21,6 +21,8 @@ export interface Runner {
   readonly capacity: number;
   /** To be called when {@link capacity} is another than before. */
   onCapacity: (() => void) | null;
+  /** Set where it takes any number of runs now, in a queue of its own: how many it has. */
+  readonly running?: number | null;
   /** Why it can take none, where it is not known when it will again. */
   readonly failure: RxgradError | null;
   /**

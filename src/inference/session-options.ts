@@ -13,6 +13,14 @@ export interface HotSwapSessionOptions {
   readonly session?: InferenceSession.SessionOptions;
   /** Threads that predict, over the same weights. Default 0: this thread does, which blocks its event loop meanwhile. */
   readonly workers?: number;
+  /**
+   * How weights are kept up to date. `inputs`: they are inputs of the model, and a swap is the flip of an index. `rebuild`: they are
+   * constants, and a new session is built beside the one that serves, in threads. `auto`: whichever is measured to be the better.
+   * Default `inputs`.
+   */
+  readonly strategy?: 'inputs' | 'rebuild' | 'auto';
+  /** The least time between two builds of `rebuild`, in milliseconds. Default 0. */
+  readonly rebuildEveryMs?: number;
   /** Rows up to which predictions are put together into one run. Default 1: each runs by itself. */
   readonly maxBatch?: number;
   /** How long a prediction may wait for others to go along, in milliseconds. Default 0: for what comes in the same turn of the event loop. */
@@ -40,6 +48,8 @@ const schema = v.strictObject({
   trainable: v.optional(v.array(v.string())),
   session: v.optional(v.looseObject({})),
   workers: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0), v.maxValue(128)), 0),
+  strategy: v.optional(v.picklist(['inputs', 'rebuild', 'auto']), 'inputs'),
+  rebuildEveryMs: v.optional(nonNegative, 0),
   maxBatch: v.optional(count, 1),
   maxDelayMs: v.optional(v.pipe(nonNegative, v.maxValue(60_000)), 0),
   maxQueue: v.optional(count, 1024),

@@ -42,7 +42,7 @@ export function frameBytes(tensors: readonly Tensor[]): number {
 
 /** Writes tensors one behind the other, for another thread to read in place. */
 export function writeFrame(buffer: ArrayBufferLike, start: number, tensors: readonly Tensor[]): void {
-  const words = new Int32Array(buffer, start);
+  const words = wordsOf(buffer, start);
   let word = 0;
   for (const tensor of tensors) {
     words[word++] = numbers.get(tensor.type)!;
@@ -61,7 +61,7 @@ export function writeFrame(buffer: ArrayBufferLike, start: number, tensors: read
 
 /** Reads tensors where they lie: valid until the next frame is written there. */
 export function readFrame(buffer: ArrayBufferLike, start: number, names: readonly string[]): Record<string, Tensor> {
-  const words = new Int32Array(buffer, start);
+  const words = wordsOf(buffer, start);
   let word = 0;
   const heads = names.map(() => {
     const [type, rank, length] = [words[word]!, words[word + 1]!, words[word + 2]!];
@@ -120,6 +120,10 @@ function readTexts(bytes: Buffer, count: number): string[] {
     at = begin + bytes.readInt32LE(at);
     return bytes.toString('utf8', begin, at);
   });
+}
+
+function wordsOf(buffer: ArrayBufferLike, start: number): Int32Array {
+  return new Int32Array(buffer, start, Math.floor((buffer.byteLength - start) / 4));
 }
 
 function aligned(at: number): number {

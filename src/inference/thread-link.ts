@@ -14,15 +14,18 @@ export const LANES = 2;
 
 // Each word has a cache line of its own.
 const WORDS = 16;
-/** How many requests were made, up to {@link COUNTS}; above that a bit says that there will be no more. */
+/** How many requests were made, up to {@link COUNTS}. That bit says that there will be no more, the sign that the thread is to stop. */
 export const REQUESTED = 0;
 /** How many were answered, up to {@link COUNTS}. */
 export const ANSWERED = WORDS;
 /** The slot that the thread reads, plus one; 0 for none. */
 export const HELD = 2 * WORDS;
+/** Whether the thread is at work (1), or waits. */
+export const BUSY = 3 * WORDS;
 export const COUNTS = 2 ** 30;
+export const STOPPED = -(2 ** 31);
 // What is on its way in a lane, beside what is in memory.
-const BESIDE = 3 * WORDS;
+const BESIDE = 4 * WORDS;
 const NOTHING = 0;
 const BUFFER = 1;
 const PROBLEM = 2;
@@ -32,7 +35,7 @@ const FRAME = 64;
 const SMALLEST_BYTES = 2 ** 12;
 
 export function linkWords(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(4 * WORDS * (3 + 2 * LANES)));
+  return new Int32Array(new SharedArrayBuffer(4 * WORDS * (4 + 2 * LANES)));
 }
 
 /**

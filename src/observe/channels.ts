@@ -92,6 +92,29 @@ export interface PredictionObserved {
   readonly durationMs: number;
 }
 
+/** A session took another way to keep its weights up to date, or its first. */
+export interface StrategyObserved {
+  readonly kind: 'strategy';
+  readonly at: string;
+  readonly taken: 'inputs' | 'rebuild';
+  /** Why, in words and figures. */
+  readonly reason: string;
+}
+
+/** A server answered a request for a prediction. */
+export interface AnswerObserved {
+  readonly kind: 'answer';
+  /** The model's name. */
+  readonly at: string;
+  readonly version: number;
+  readonly requestId: string;
+  /** Of W3C Trace Context, as hexadecimal digits. */
+  readonly traceId: string;
+  readonly spanId: string;
+  /** From the request, once it was read, to the answer, before it is written. */
+  readonly durationMs: number;
+}
+
 /** A checkpoint was written. */
 export interface CheckpointObserved {
   readonly kind: 'checkpoint';
@@ -179,7 +202,9 @@ export type Observation =
   | CheckpointObserved
   | RecoveryObserved
   | PredictionObserved
+  | AnswerObserved
   | GateObserved
+  | StrategyObserved
   | ProgressObserved;
 
 /** Every channel of node:diagnostics_channel that rxgrad publishes on. A message is made only where somebody listens. */
@@ -194,5 +219,7 @@ export const channels = {
   recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
   gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
+  strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
+  answer: channel('rxgrad:serve:answer') as Channel<unknown, AnswerObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -63,6 +63,9 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
   switch (observation.kind) {
     // A batch goes through several stages, and counts once: at a tap or a scan.
     case 'stage':
+    case 'strategy':
+    // Behind it there was a prediction, which counted.
+    case 'answer':
       return figures;
     case 'batch':
       return { ...figures, batches: figures.batches + 1, gradientNorm: observation.gradientNorm ?? figures.gradientNorm };

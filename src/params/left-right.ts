@@ -18,8 +18,9 @@ const WAITING = 3 * WORDS;
 const WISHED = 4 * WORDS;
 const PINNED = 5 * WORDS;
 const WRITTEN = 6 * WORDS;
-const READERS = 7 * WORDS;
-const FACTS_BYTES = (7 + SLOTS) * WORDS * 4;
+const FROZEN = 7 * WORDS;
+const READERS = 8 * WORDS;
+const FACTS_BYTES = (8 + SLOTS) * WORDS * 4;
 
 // What is said of a slot, in float64.
 const FACTS = 6;
@@ -59,7 +60,7 @@ export type Origin = Omit<SlotFacts, 'version'>;
  * live, once its last readers have let go; or, where no reader is attached at all, the one there is. While a kept version is
  * live, neither side is, and the writer stays on the latest one.
  *
- * What is live is what was last wished for (by a swap, or by showing a kept version), unless it is pinned.
+ * What is live is what was last wished for (by a swap, or by showing a kept version), unless it is pinned or frozen.
  *
  * Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population Oblivious Reads" (2015).
  */
@@ -224,9 +225,20 @@ export class LeftRight {
     this.#follow();
   }
 
+  /** Keeps what is live from following swaps until {@link thaw}: for a moment, whatever is pinned. Pairs may overlap. */
+  freeze(): void {
+    Atomics.add(this.#words, FROZEN, 1);
+  }
+
+  thaw(): void {
+    Atomics.sub(this.#words, FROZEN, 1);
+    this.#follow();
+  }
+
   #follow(): void {
     const { wished } = this;
-    if (!this.pinned && Atomics.load(this.#words, WRITTEN) !== 1 + wished) Atomics.store(this.#words, LIVE, wished);
+    const stays = this.pinned || Atomics.load(this.#words, FROZEN) > 0;
+    if (!stays && Atomics.load(this.#words, WRITTEN) !== 1 + wished) Atomics.store(this.#words, LIVE, wished);
   }
 
   #readers(slot: Slot): number {

@@ -1,4 +1,4 @@
-import type { SharedMemory } from '../kernels/kernels.ts';
+import { copyBytes, type SharedMemory } from '../kernels/kernels.ts';
 import { LeftRight, type Slot, type SlotFacts } from './left-right.ts';
 
 /** Where a parameter lies: `offset` counts bytes from the start of its weight buffer. */
@@ -71,6 +71,13 @@ export class WeightsReader {
     );
     this.#views[slot] = { address, weights };
     return weights;
+  }
+
+  /** Copies the weights of an acquired slot, laid out as {@link places} say. */
+  copy(slot: Slot, to: Uint8Array): void {
+    const address = this.#leftRight.address(slot);
+    const { offset, length } = this.places.at(-1)!;
+    copyBytes(new Uint8Array(this.#memory.buffer, address, offset + 4 * length), to, 0);
   }
 
   version(slot: Slot): number {

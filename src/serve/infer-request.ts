@@ -40,10 +40,19 @@ export interface InferResponse {
   readonly outputs: readonly InferTensor[];
 }
 
+/** Which request of which trace it is. */
+export interface RequestOrigin {
+  readonly requestId: string;
+  readonly traceId: string;
+  readonly spanId: string;
+}
+
 /** What holds for a request besides what it says itself. */
 export interface InferContext {
   /** Gives the request up. */
   readonly signal?: AbortSignal | undefined;
   /** How long the answer may take; the request's own `timeout_ms` may only shorten it. */
   readonly deadlineMs?: number | undefined;
+  /** Is asked where somebody listens for answers. */
+  readonly origin?: (() => RequestOrigin) | undefined;
 }

@@ -1,6 +1,7 @@
 import { Tensor } from 'onnxruntime-node';
 import { type ErrorDetails, type ErrorKey, isRxgradError, RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
+import { channels } from '../observe/channels.ts';
 import { datatypeOf, onnxTypeOf, type TensorData } from './datatypes.ts';
 import type { InferContext, InferParameters, InferRequest, InferResponse, InferTensor } from './infer-request.ts';
 import { type ServablePrediction, type ServedModel, type ServedModels, versionOf } from './served-models.ts';
@@ -21,6 +22,11 @@ export async function infer(models: ServedModels, request: InferRequest, context
       deadlineMs: deadlineOf(model, request.parameters, context.deadlineMs),
     });
     isAnswered = true;
+    if (channels.answer.hasSubscribers && context.origin) {
+      const durationMs = performance.now() - start;
+      const { version } = prediction;
+      channels.answer.publish({ kind: 'answer', at: model.name, version, ...context.origin(), durationMs });
+    }
     return {
       model: model.name,
       version: String(prediction.version),

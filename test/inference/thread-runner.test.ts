@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { HotSwapSession } from 'rxgrad';
 import { expect, it, type TestContext } from 'vitest';
@@ -5,13 +7,28 @@ import { buildModel, floats, node, value } from './onnx/build-model.ts';
 import { example, exampleNames, feedsOf } from './onnx/example-models.ts';
 import { load, numbers, rows, rowWise, stepper } from './pool-models.ts';
 
-/** The threads that are started meanwhile. */
+/** The threads that have opened a model meanwhile. */
 function threadsOf(t: TestContext): Worker[] {
   const threads: Worker[] = [];
-  const hear = (worker: Worker) => threads.push(worker);
+  const hear = (worker: Worker) => worker.once('message', () => threads.push(worker));
   process.on('worker', hear);
   t.onTestFinished(() => void process.off('worker', hear));
   return threads;
+}
+
+/**
+ * Ends a thread that waits, before anybody hears of it: one within onnxruntime would take the process with it. So this thread
+ * is blocked, not waiting, until the other is at rest, and until it has ended.
+ */
+function end(thread: Worker): Promise<unknown> {
+  block();
+  const ended = thread.terminate();
+  block();
+  return ended;
+}
+
+function block(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
 }
 
 it.for(exampleNames)('predicts with the bits of this thread: %s', async (name, t) => {
@@ -74,12 +91,19 @@ it('leaves no reader behind', async (t) => {
   const threads = threadsOf(t);
   const session = await HotSwapSession.load(rowWise, undefined, { workers: 2 });
   const { leftRight } = session.params;
-  const asked = Promise.allSettled(Array.from({ length: 20 }, () => session.predict(rows(1))));
-  await threads[0]!.terminate();
-  await asked;
+  await session.predict(rows(1));
+  const ended = end(threads[0]!);
+  await Promise.allSettled(Array.from({ length: 20 }, () => session.predict(rows(1))));
+  await ended;
   expect([0, 1].map((side) => leftRight.isFree(side))).toEqual([true, true]);
   // Where somebody reads, the next version is written beside what is live.
   expect(leftRight.target).not.toBe(leftRight.live);
   await session.dispose();
   expect(leftRight.target).toBe(leftRight.live);
+});
+
+it('lets the process exit in the middle of runs', () => {
+  const args = ['--no-warnings', fileURLToPath(new URL('exiting-process.ts', import.meta.url))];
+  const { status, signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect({ status, signal, stderr }).toEqual({ status: 7, signal: null, stderr: '' });
 });

@@ -2,9 +2,9 @@ import { Tensor } from 'onnxruntime-node';
 import { expect, it } from 'vitest';
 import { extremes, load, stepper } from './pool-models.ts';
 
-/** A million takes minutes: see chaos. */
-const predictions = Number(process.env['RXGRAD_TORN_PREDICTIONS'] ?? 4000);
-const parameters = Number(process.env['RXGRAD_TORN_PARAMETERS'] ?? 100_000);
+/** Of each kind. A million takes minutes. */
+const predictions = Number(process.env.RXGRAD_TORN_PREDICTIONS ?? 4000);
+const parameters = Number(process.env.RXGRAD_TORN_PARAMETERS ?? 100_000);
 const clients = 8;
 
 it.for([
@@ -29,7 +29,7 @@ it.for([
     Array.from({ length: clients }, async () => {
       for (let last = 0; left > 0; left--) {
         const { outputs, version } = await session.predict({ x: new Tensor('float32', new Float32Array(1), [1, 1]) });
-        const [low, high] = [outputs['low']!.data[0], outputs['high']!.data[0]];
+        const [low, high] = [outputs.low!.data[0], outputs.high!.data[0]];
         if (low !== version || high !== version || version < last) {
           expect.fail(`version ${version} after ${last} with weights from ${low} to ${high}`);
         }

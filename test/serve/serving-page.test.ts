@@ -8,10 +8,12 @@ import { servable } from './servable.ts';
 
 const root = new URL('../../', import.meta.url);
 const page = readFileSync(new URL('docs/serving.md', root), 'utf8');
-const examples = [...page.matchAll(/^```sh\n([\s\S]*?)^```\n\n```json\n([\s\S]*?)^```/gm)].map(([, command, answer]) => ({
-  command: command!,
-  answer: JSON.parse(answer!),
-}));
+const fence = /^```(\w*)\n([\s\S]*?)^```$/gm;
+const blocks = [...page.matchAll(fence)].map(([, language, text]) => ({ language, text: text! }));
+/** Commands with curl, and what is beneath them. */
+const examples = blocks.flatMap(({ language, text: command }, i) =>
+  language === 'sh' && /^\s*curl /m.test(command) ? [{ command, answer: blocks[i + 1] }] : [],
+);
 const token = 'token-of-the-page';
 
 /** What differs from run to run, or in the last bit from one processor to the next. */
@@ -36,6 +38,7 @@ it('shows commands with what they answer', async (t) => {
     const { stdout } = await promisify(execFile)('sh', ['-c', here], { env, encoding: 'latin1' });
     // Behind the JSON there may be bytes of tensors.
     const json = stdout.slice(0, stdout.lastIndexOf('}') + 1);
-    expect(settled(JSON.parse(json)), command).toEqual(settled(answer));
+    expect(answer?.language, command).toBe('json');
+    expect(settled(JSON.parse(json)), command).toEqual(settled(JSON.parse(answer!.text)));
   }
 });

@@ -39,7 +39,7 @@ class Call {
   readonly #giveUp = new AbortController();
   readonly #onCancelled = () => this.#giveUp.abort();
   readonly #id: string;
-  #trace: TraceContext | null = null;
+  #knownTrace: TraceContext | undefined;
 
   constructor(call: AnyCall, settings: CallSettings, method: string) {
     this.#call = call;
@@ -49,9 +49,18 @@ class Call {
     call.once('cancelled', this.#onCancelled);
   }
 
+  get #trace(): TraceContext {
+    this.#knownTrace ??= traceContext(headerOf(this.#call.metadata, 'traceparent'));
+    return this.#knownTrace;
+  }
+
   get context(): Required<InferContext> {
     const leftMs = Math.max(1, Number(this.#call.getDeadline()) - Date.now());
-    return { signal: this.#giveUp.signal, deadlineMs: Math.min(this.#settings.predictMs, leftMs) };
+    return {
+      signal: this.#giveUp.signal,
+      deadlineMs: Math.min(this.#settings.predictMs, leftMs),
+      origin: () => ({ requestId: this.#id, traceId: this.#trace.traceId, spanId: this.#trace.spanId }),
+    };
   }
 
   /** Says how it ended, to the client in the trailers, and to the log; `error` is null where it went well. */
@@ -60,7 +69,7 @@ class Call {
     const failed = error === null ? null : statusOf(error);
     const trailers = failed?.metadata ?? new Metadata();
     trailers.set('x-request-id', this.#id);
-    if (headerOf(this.#call.metadata, 'traceparent') !== undefined) trailers.set('traceresponse', traceparentOf(this.#tracing()));
+    if (headerOf(this.#call.metadata, 'traceparent') !== undefined) trailers.set('traceresponse', traceparentOf(this.#trace));
     // What the client does not wait for any more ended for it as it says, whatever came of it here.
     const code = this.#giveUp.signal.aborted ? this.#lostAs() : (failed?.code ?? status.OK);
     this.#log(code, failed?.details, error);
@@ -76,7 +85,7 @@ class Call {
       if (logEvery === 0 || wentWell % logEvery !== 0) level = 'debug';
     }
     if (!log.isLevelEnabled(level)) return;
-    const { traceId, spanId, parentId } = this.#tracing();
+    const { traceId, spanId, parentId } = this.#trace;
     const facts = {
       requestId: this.#id,
       traceId,
@@ -89,11 +98,6 @@ class Call {
       ...(level === 'error' ? { err: error } : {}),
     };
     log[level](facts, 'call');
-  }
-
-  #tracing(): TraceContext {
-    this.#trace ??= traceContext(headerOf(this.#call.metadata, 'traceparent'));
-    return this.#trace;
   }
 
   #lostAs(): status {

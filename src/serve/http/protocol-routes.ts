@@ -7,7 +7,7 @@ import { shownText } from '../shown-text.ts';
 import { bodyOf } from './body.ts';
 import { type InferLimits, readInfer } from './read-infer.ts';
 import { readJsonObject } from './read-json.ts';
-import { connectionSignal } from './requests.ts';
+import { connectionSignal, originOf } from './requests.ts';
 import { writeInfer } from './write-infer.ts';
 
 export interface ProtocolRoutesOptions {
@@ -95,7 +95,8 @@ async function answer(request: ModelRequest, reply: FastifyReply, options: Proto
   const model = options.models.find(name);
   const asked = readInfer(model, version ?? null, bodyOf(request.body), headerLengthOf(request), options.limits);
   const deadlineMs = deadlineOf(request, options.predictMs);
-  const response = await infer(options.models, asked, { signal: connectionSignal(request.raw.socket), deadlineMs });
+  const signal = connectionSignal(request.raw.socket);
+  const response = await infer(options.models, asked, { signal, deadlineMs, origin: () => originOf(request) });
   if (!options.isOpen()) reply.header('connection', 'close');
   const body = writeInfer(asked, response);
   if (typeof body === 'string') return reply.header('content-type', json).send(body);

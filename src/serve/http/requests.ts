@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import type { RequestOrigin } from '../infer-request.ts';
 import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
 import { type TraceContext, traceContext, traceparentOf } from '../trace-context.ts';
@@ -21,6 +22,12 @@ export function traceOf(request: FastifyRequest): TraceContext {
     traces.set(request, trace);
   }
   return trace;
+}
+
+/** What an observation of its answer says of it. */
+export function originOf(request: FastifyRequest): RequestOrigin {
+  const { traceId, spanId } = traceOf(request);
+  return { requestId: request.id, traceId, spanId };
 }
 
 /** Says which request an answer belongs to. */

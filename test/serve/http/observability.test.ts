@@ -1,3 +1,4 @@
+import { type Observation, observations } from 'rxgrad';
 import { expect, it } from 'vitest';
 import { floats, start } from './running.ts';
 
@@ -22,6 +23,22 @@ it('goes on with a trace, and begins one where what came is malformed', async (t
   expect(begun.headers.get('traceresponse')).toMatch(/^00-(?!0af)[0-9a-f]{32}-[0-9a-f]{16}-00$/);
   expect((await ask('/v2')).headers.get('traceresponse')).toBeNull();
   expect(lines.filter(({ msg }) => msg === 'request')).toMatchObject([{ traceId, parentId: 'b7ad6b7169203331' }, {}, {}]);
+});
+
+it('tells who observes of an answer, and of its trace', async (t) => {
+  const { ask } = await start(t);
+  const seen: Observation[] = [];
+  const watching = observations().subscribe((observation) => seen.push(observation));
+  t.onTestFinished(() => watching.unsubscribe());
+  const traceId = '0af7651916cd43dd8448eb211c80319c';
+  const headers = { 'x-request-id': 'mine', traceparent: `00-${traceId}-b7ad6b7169203331-01` };
+  const { headers: answered } = await ask('/v2/models/m/infer', { json: floats, headers });
+  const spanId = answered.get('traceresponse')!.split('-')[2];
+  const duration = { durationMs: expect.any(Number) };
+  expect(seen).toMatchObject([
+    { kind: 'prediction', version: 0, ...duration },
+    { kind: 'answer', at: 'm', version: 0, requestId: 'mine', traceId, spanId, ...duration },
+  ]);
 });
 
 it('logs a line for a request, without bodies and credentials', async (t) => {

@@ -1,0 +1,4 @@
+/** The upper one, of an even number of values. */
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+}

@@ -1,0 +1,90 @@
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import type { InferenceSession } from 'onnxruntime-node';
+import type { Parameters } from '../../params/parameters.ts';
+import { letGo } from '../link-client.ts';
+import type { ModelSource } from '../open-session.ts';
+import type { PlainFeeds } from '../rebuilding/plain-feeds.ts';
+import { stopAtExit } from '../stop-at-exit.ts';
+import { COUNTS, linkWords, REQUESTED } from '../thread-link.ts';
+import type { ConstantsAnswer, ConstantsSetup } from './constants-thread.ts';
+import type { StrategyFigures } from './strategy-choice.ts';
+import type { TrialAnswer, TrialSetup } from './trial-thread.ts';
+
+/** A model as both strategies run it. */
+export interface BothModels {
+  readonly inputs: ModelSource;
+  readonly constant: ModelSource;
+  readonly options: InferenceSession.SessionOptions;
+  readonly inputNames: readonly string[];
+}
+
+/**
+ * Measures both strategies over the live weights, in threads of their own, while predictions go on. `hops` says to count the way
+ * to a thread and back for rebuild, as where inputs needs none.
+ */
+export async function tryStrategies(
+  { inputs, constant, options, inputNames }: BothModels,
+  params: Parameters,
+  requests: readonly PlainFeeds[],
+  hops: boolean,
+): Promise<Omit<StrategyFigures, 'batch'>> {
+  const { port1, port2 } = new MessageChannel();
+  const words = linkWords();
+  const ofBoth = { options, inputNames };
+  const constants = start<ConstantsSetup, ConstantsAnswer>('constants-thread', port2, words, params, {
+    ...ofBoth,
+    model: constant,
+    weights: params.share(),
+    weightBytes: params.byteLength,
+    link: { words, port: port2 },
+    request: requests[0]!,
+  });
+  try {
+    const { buildMs, outputNames } = await constants.answer;
+    const own = linkWords();
+    const trial = start<TrialSetup, TrialAnswer>('trial-thread', port1, own, params, {
+      ...ofBoth,
+      model: inputs,
+      outputNames,
+      weights: params.share(),
+      link: { words, port: port1 },
+      requests,
+      hops,
+      words: own,
+    });
+    try {
+      return { ...(await trial.answer), buildMs };
+    } finally {
+      await trial.ended;
+    }
+  } finally {
+    // Whatever came of it, nobody asks the other thread any more.
+    Atomics.or(words, REQUESTED, COUNTS);
+    Atomics.notify(words, REQUESTED);
+    await constants.ended;
+  }
+}
+
+function start<Setup, Answer>(
+  file: string,
+  port: MessagePort,
+  words: Int32Array,
+  params: Parameters,
+  workerData: Setup,
+): { answer: Promise<Answer>; ended: Promise<void> } {
+  // As this file: TypeScript from the sources, JavaScript from what is built.
+  const url = new URL(`./${file}.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
+  const worker = new Worker(url, { workerData, transferList: [port], name: 'rxgrad strategies' });
+  const unstop = stopAtExit(words);
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve())).then(() => {
+    unstop();
+    letGo(words, params);
+  });
+  const answer = new Promise<Answer>((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+    worker.once('exit', () => reject(new Error('a thread ended before it had measured')));
+  });
+  worker.unref();
+  return { answer, ended };
+}
