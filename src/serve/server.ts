@@ -18,7 +18,7 @@ export interface ServeOptions {
   /** Of gRPC; 0 for any that is free. Default: no gRPC. */
   readonly grpcPort?: number;
   /** Opens the admin routes to who has it: at least 16 characters. Without it they are closed. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Serves HTTPS. */
   readonly tls?: ServeTls;
   readonly limits?: ServeLimits;
