@@ -2,7 +2,7 @@ import { gradientBatch, HotSwapSession, momentum, publishWeights, type Transport
 import { lastValueFrom, Subject } from 'rxjs';
 
 /** Trains the linear model, and publishes its weights on the topic `weights` step by step: those of step n make the linear model answer 4 + 4n. */
-export async function publishedTraining(transport: Transport, model: string, onnx: string) {
+export async function publishedTraining(transport: Transport, model: string, onnx: string | Uint8Array) {
   const session = await HotSwapSession.load(onnx);
   const gradients$ = new Subject<ReturnType<typeof gradientBatch>>();
   const published = lastValueFrom(

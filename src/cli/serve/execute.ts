@@ -101,7 +101,8 @@ async function run({ models, transport, warmUp, options, log, signal }: Running)
     await replica?.first;
     if (stopped.aborted) return;
     await session.warmUp(warmUp.get(name));
-    log.info({ model: name, version: session.version }, 'ready');
+    const { providers, strategy } = session.status;
+    log.info({ model: name, version: session.version, providers, strategy }, 'ready');
   });
   try {
     await Promise.race([ended, Promise.all(following).then(() => ended)]);

@@ -59,18 +59,18 @@ function sessionOptions(options: ServeCommandOptions, transport: Transport | nul
   // How many are kept is said of what stays in memory here; of the checkpoints nothing is removed.
   const { keep: _, ...place } = options as unknown as PipelineOptions;
   const checkpoints = storeOf(place, transport!);
-  const session = { executionProviders: providers?.split(',').map((provider) => provider.trim()) };
+  const session = { executionProviders: (providers ?? '').split(',').map((provider) => provider.trim()) };
   const isLimited = ms !== undefined || versions !== undefined;
   const age = { ...(ms === undefined ? {} : { ms }), ...(versions === undefined ? {} : { versions }) };
   return {
     workers,
+    strategy,
     maxBatch,
     maxDelayMs,
     maxQueue,
-    ...(strategy === 'inputs' ? {} : { strategy }),
     ...(providers === undefined ? {} : { session }),
     ...(isLimited ? { maxStaleness: { ...age, action: whenStale } } : {}),
     ...(keep > 0 ? { keep: { last: keep, everyMs: keepEveryMs } } : {}),
     ...(checkpoints ? { checkpoints } : {}),
-  } as HotSwapSessionOptions;
+  };
 }
