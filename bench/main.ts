@@ -8,6 +8,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: () => Report | P
   recovery: () => import('./recovery.ts'),
   ingest: () => import('./ingest.ts'),
   swap: () => import('./swap.ts'),
+  gate: () => import('./gate.ts'),
   timer: () => import('./timer.ts'),
 };
 

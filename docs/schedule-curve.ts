@@ -1,21 +1,11 @@
-const width = 640;
-const height = 220;
-const left = 56;
-const right = width - 12;
-const top = 12;
-const bottom = height - 40;
+import { area, marks, rounded, styleOf } from './chart.ts';
 
-const style = `
-  text { font: 12px system-ui, sans-serif; fill: #57606a }
-  path { fill: none; stroke: #d0d7de }
-  .rate { stroke: #0969da; stroke-width: 2 }
-  .metric { stroke: #bc4c00; stroke-dasharray: 3 3 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #9198a1 }
-    path { stroke: #3d444d }
-    .rate { stroke: #4493f8 }
-    .metric { stroke: #db6d28 }
-  }`;
+const { width, height, left, right, top, bottom } = area;
+
+const style = styleOf({
+  rate: ['stroke: #0969da; stroke-width: 2', 'stroke: #4493f8'],
+  metric: ['stroke: #bc4c00; stroke-dasharray: 3 3', 'stroke: #db6d28'],
+});
 
 /** Draws rates over their ticks as an SVG, each rate held until the next tick; a metric dashed, scaled to the same height. */
 export function scheduleCurve(title: string, rates: readonly number[], metrics: readonly number[]): string {
@@ -42,15 +32,4 @@ export function scheduleCurve(title: string, rates: readonly number[], metrics: 
     '</svg>',
     '',
   ].join('\n');
-}
-
-/** Round numbers from 0 to at most `most`: five or so. */
-function marks(most: number): number[] {
-  const power = 10 ** Math.floor(Math.log10(most / 4));
-  const step = [1, 2, 5, 10].find((factor) => factor * power >= most / 5)! * power;
-  return Array.from({ length: Math.floor(most / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
-}
-
-function rounded(pixels: number): string {
-  return String(Number(pixels.toFixed(1)));
 }

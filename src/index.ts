@@ -21,7 +21,10 @@ export {
   type Rejection,
   type TrainingEvent,
 } from './events.ts';
+export { gate } from './gates/gate.ts';
+export type { GateDecision, GateOptions, LabelledExamples } from './gates/gate-options.ts';
 export { HotSwapSession, type HotSwapSessionOptions, type Prediction } from './inference/hot-swap-session.ts';
+export type { KeepVersionsOptions, VersionEntry, VersionSource } from './inference/versions.ts';
 export type { Observation, StepFacts } from './observe/channels.ts';
 export { type Figures, nextFigures, noFigures } from './observe/figures.ts';
 export { observations } from './observe/observations.ts';
@@ -58,7 +61,9 @@ export { sm3 } from './optimizers/sm3.ts';
 export type { WeightsUpdate } from './optimizers/weights-update.ts';
 export { yogi } from './optimizers/yogi.ts';
 export type { GradientInput, SparseRows } from './pack.ts';
+export type { KeptVersion } from './params/kept-versions.ts';
 export type { ParameterSpec } from './params/layout.ts';
+export type { WeightsFacts } from './params/origins.ts';
 export { type Parameter, Parameters } from './params/parameters.ts';
 export { type SharedWeights, type Weights, WeightsReader } from './params/weights-reader.ts';
 export { chainedScheduler } from './schedules/chained-scheduler.ts';

@@ -17,11 +17,16 @@ const modules: Readonly<Record<string, readonly string[]>> = {
   '../src/autodiff/mlp-plan.ts': ['mlpPlan'],
   '../src/autodiff/mlp-gradients.ts': ['mlpGradients'],
   '../src/sources/kafka/index.ts': ['kafkaTransport'],
+  '../src/serve/index.ts': ['serve'],
 };
 const surroundings = [
   ...Object.entries(modules).flatMap(([from, names]) => names.map((name) => `const ${name}: typeof import('${from}').${name};`)),
   "type Pipeline = import('../src/cli/pipeline.ts').Pipeline;",
   "const gradients$: import('rxjs').Observable<import('rxgrad').TrainingEvent>;",
+  "const labelled$: import('rxjs').Observable<import('rxgrad').LabelledExamples>;",
+  "type GateDecision = import('rxgrad').GateDecision;",
+  "type GateOptions = import('rxgrad').GateOptions;",
+  "const session: import('rxgrad').HotSwapSession;",
   "const params: import('rxgrad').Parameters, other: import('rxgrad').Parameters;",
   "const transport: import('rxgrad').Transport;",
   "const store: import('rxgrad').CheckpointStore;",

@@ -37,6 +37,7 @@ it('exports these names and no others', () => {
     'fromTransport',
     'fromage',
     'ftrl',
+    'gate',
     'gradientBatch',
     'hotSwap',
     'isRxgradError',

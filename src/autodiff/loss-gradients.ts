@@ -1,3 +1,5 @@
+import { bceOf, crossEntropyOf, softmaxSum } from './losses.ts';
+
 /**
  * A loss, averaged over the batch, of `classes` logits an event. It writes its gradient over the logits: they are not needed
  * any more. Sums run in the order of the events.
@@ -10,7 +12,7 @@ export const bceWithLogits: LossGradient = (logits, labels) => {
   for (let i = 0; i < logits.length; i++) {
     const z = logits[i]!;
     const y = Number(labels[i]);
-    loss += Math.max(z, 0) - z * y + Math.log1p(Math.exp(-Math.abs(z)));
+    loss += bceOf(z, y);
     logits[i] = (1 / (1 + Math.exp(-z)) - y) / logits.length;
   }
   return Math.fround(loss / logits.length);
@@ -23,9 +25,9 @@ export const crossEntropy: LossGradient = (logits, labels, classes) => {
   for (let event = 0; event < events; event++) {
     const z = logits.subarray(event * classes, (event + 1) * classes);
     const label = Number(labels[event]);
-    const largest = z.reduce((a, b) => Math.max(a, b));
-    const sum = z.reduce((total, logit) => total + Math.exp(logit - largest), 0);
-    loss += Math.log(sum) + largest - z[label]!;
+    const softmax = softmaxSum(z);
+    loss += crossEntropyOf(z, label, softmax);
+    const { largest, sum } = softmax;
     for (let c = 0; c < classes; c++) z[c] = (Math.exp(z[c]! - largest) / sum - (c === label ? 1 : 0)) / events;
   }
   return Math.fround(loss / events);

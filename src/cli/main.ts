@@ -6,8 +6,10 @@ import { isRxgradError } from '../errors.ts';
 import { blameCommand } from './blame.ts';
 import { checkpointCommand } from './checkpoint.ts';
 import { deadLettersCommand } from './dead-letters.ts';
+import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -15,8 +17,12 @@ try {
   const program = new Command('rxgrad')
     .description('Online learning as a stream: gradients in, hot-swapped weights out.')
     .version(version)
+    // `export` has a --version of its own.
+    .enablePositionalOptions()
     .addCommand(await runCommand(process.argv.slice(2)))
+    .addCommand(serveCommand())
     .addCommand(checkpointCommand())
+    .addCommand(exportCommand())
     .addCommand(replayCommand())
     .addCommand(blameCommand())
     .addCommand(deadLettersCommand());

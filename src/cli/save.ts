@@ -13,7 +13,7 @@ export async function save(params: Parameters, options: PipelineOptions, report:
   }
   if (options.save !== undefined) {
     const weights = Object.fromEntries([...params].map(({ name, data }) => [name, data]));
-    await writeFile(String(options.save), withInitializers(readModel(String(options.model)), weights));
+    await writeFile(String(options.save), withInitializers(readModel(String(options.model)), weights, { alone: true }));
     report.line(`version ${params.version} saved to ${options.save}`);
   }
 }

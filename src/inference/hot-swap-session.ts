@@ -1,22 +1,23 @@
-import { assertNoDifferences, RxgradError } from '../errors.ts';
+import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import { expectOption } from '../options.ts';
-import type { ParameterSpec } from '../params/layout.ts';
+import type { Slot } from '../params/left-right.ts';
 import type { LogPlace } from '../params/origins.ts';
 import { Parameters } from '../params/parameters.ts';
 import type { StrategyStatus } from './choosing/auto-runner.ts';
 import { assertFeeds } from './feeds.ts';
 import { madeUpRequest } from './made-up-request.ts';
 import { mixesRows } from './mixes-rows.ts';
-import { type Model, type ModelInput, modelInputs, readModel } from './onnx/model.ts';
-import { trainableInitializers } from './onnx/trainable-initializers.ts';
-import type { ModelOutput } from './open-session.ts';
+import { assertSameParameters, specsOf } from './model-parameters.ts';
+import { type ModelInput, modelInputs, readModel } from './onnx/model.ts';
+import { type ModelOutput, tellFallback } from './open-session.ts';
 import { type OpenedStrategy, openStrategy } from './open-strategy.ts';
 import { Pool } from './pool.ts';
 import { runError } from './run-batch.ts';
 import type { Feeds, Outputs, RunResult } from './runner.ts';
 import { type HotSwapSessionOptions, parseSessionOptions, type StalenessOptions } from './session-options.ts';
 import { StalenessLimit } from './staleness-limit.ts';
+import { type VersionEntry, Versions } from './versions.ts';
 
 export type { HotSwapSessionOptions, StalenessOptions } from './session-options.ts';
 
@@ -32,15 +33,25 @@ export interface PredictOptions {
   readonly deadlineMs?: number;
 }
 
-/** What a session is at. */
+/** How a session is doing. */
 export interface SessionStatus {
   /** How weights are kept up to date, and why so; with `auto` the figures, too. */
   readonly strategy: StrategyStatus;
+  /** The execution providers in use, most preferred first. */
+  readonly providers: readonly string[];
+  /** Threads that predict; 0 for the session's own. */
   readonly workers: number;
   /** Predictions that wait. */
   readonly queued: number;
-  /** Whether predictions are put together. */
+  /** Whether predictions are put together into one run. */
   readonly batches: boolean;
+}
+
+interface OpenedModel {
+  readonly name: string;
+  readonly inputs: readonly ModelInput[];
+  readonly outputs: readonly ModelOutput[];
+  readonly providers: readonly string[];
 }
 
 /** What a model made of its inputs, and of the weights that it did so with. */
@@ -71,8 +82,10 @@ export class HotSwapSession {
   readonly inputs: readonly ModelInput[];
   readonly outputs: readonly ModelOutput[];
   readonly #pool: Pool;
+  readonly #versions: Versions;
   readonly #strategy: OpenedStrategy['strategy'];
   readonly #staleness: StalenessLimit;
+  readonly #providers: readonly string[];
   readonly #workers: number;
   readonly #maxBatch: number;
   #ready = false;
@@ -92,15 +105,18 @@ export class HotSwapSession {
     const specs = specsOf(model, options.trainable);
     if (params) assertSameParameters(params, specs);
     const weights = params ?? Parameters.create(specs);
+    if (!weights.finite) throw new RxgradError('weightsNotFinite', { version: weights.version });
     const inputs = modelInputs(model);
     // A reader from the beginning: weights are never written in place while others come and go.
     const reader = weights.reader();
     try {
       const setup = { ...parsed, model, inputs, params: weights, options: options.session ?? {} };
-      const { runners, outputs, strategy } = await openStrategy(setup);
+      const { runners, opening, strategy } = await openStrategy(setup);
+      const { outputs, providers } = opening;
+      tellFallback(opening);
       const pool = new Pool({ name: model.name, inputs, outputs }, runners, reader, parsed);
       if (pool.batches && (await mixesRows(runners[0]!, inputs))) pool.runAlone('what it makes of a row depends on other rows');
-      return new HotSwapSession(weights, { name: model.name, inputs, outputs }, pool, strategy, parsed);
+      return new HotSwapSession(weights, { name: model.name, inputs, outputs, providers }, pool, strategy, parsed);
     } catch (error) {
       reader.close();
       throw error;
@@ -109,10 +125,10 @@ export class HotSwapSession {
 
   private constructor(
     params: Parameters,
-    { name, inputs, outputs }: { name: string; inputs: readonly ModelInput[]; outputs: readonly ModelOutput[] },
+    { name, inputs, outputs, providers }: OpenedModel,
     pool: Pool,
     strategy: OpenedStrategy['strategy'],
-    { workers, maxBatch, maxStaleness }: ReturnType<typeof parseSessionOptions>,
+    { workers, maxBatch, maxStaleness, keep, checkpoints }: ReturnType<typeof parseSessionOptions>,
   ) {
     this.model = name;
     this.params = params;
@@ -121,6 +137,8 @@ export class HotSwapSession {
     this.#pool = pool;
     this.#strategy = strategy;
     this.#staleness = new StalenessLimit(name, maxStaleness as StalenessOptions | undefined);
+    this.#versions = new Versions(params, keep, checkpoints ?? null);
+    this.#providers = providers;
     this.#workers = workers;
     this.#maxBatch = maxBatch;
   }
@@ -141,7 +159,7 @@ export class HotSwapSession {
 
   get status(): SessionStatus {
     const { queued, batches } = this.#pool;
-    return { strategy: this.#strategy.status, workers: this.#workers, queued, batches };
+    return { strategy: this.#strategy.status, providers: this.#providers, workers: this.#workers, queued, batches };
   }
 
   /** Runs the model. Feeds are onnxruntime tensors by input name, lent until the prediction is there. */
@@ -150,7 +168,7 @@ export class HotSwapSession {
     assertFeeds(this.model, this.inputs, feeds);
     if (options?.deadlineMs !== undefined) assertDeadline(options.deadlineMs);
     const asked = options?.version;
-    const slot = asked === undefined ? null : this.params.kept.find(asked).slot;
+    const slot = asked === undefined ? null : this.#slotOf(asked);
     let result: RunResult;
     try {
       result = await this.#pool.ask(feeds, slot, options);
@@ -160,6 +178,8 @@ export class HotSwapSession {
     const { outputs, weights, durationMs } = result;
     const facts = this.params.origins.factsOf(weights);
     const { version, position } = facts;
+    // The live one was asked for, and went while the prediction waited.
+    if (typeof asked === 'number' && version !== asked) this.params.kept.find(asked);
     if (channels.prediction.hasSubscribers) {
       channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
     }
@@ -183,8 +203,53 @@ export class HotSwapSession {
 
   /** Makes the newest weights of {@link params} the ones that predictions use. */
   swap(): void {
-    this.params.swap();
+    if (this.params.swap()) this.#versions.note();
     this.#strategy.changed();
+  }
+
+  /** The versions that there are, newest first: the live one, those in memory, those in the checkpoints. */
+  versions(): Promise<VersionEntry[]> {
+    return this.#versions.list();
+  }
+
+  /** Keeps the live version in memory, under these names if there are any. */
+  keep(labels: readonly string[] = []): Promise<VersionEntry> {
+    return this.#versions.keep(labels);
+  }
+
+  /**
+   * Makes an earlier version live, by its number or a label, and keeps it so until {@link unpin}; training goes on. Without
+   * one: the newest in memory that is older than the live one.
+   */
+  async rollback(version?: number | string): Promise<VersionEntry> {
+    const entry = await this.#versions.rollback(version);
+    this.#strategy.changed();
+    return entry;
+  }
+
+  /** Keeps the live version live, or makes another one so, until {@link unpin}. */
+  async pin(version?: number | string): Promise<VersionEntry> {
+    const entry = await this.#versions.pin(version);
+    this.#strategy.changed();
+    return entry;
+  }
+
+  /** Lets the newest weights go live again, or what a gate has chosen. */
+  unpin(): VersionEntry {
+    const entry = this.#versions.unpin();
+    this.#strategy.changed();
+    return entry;
+  }
+
+  /** Gives a version a name, such as `stable`; whichever had it loses it. It stays in memory as long as it has one. */
+  label(version: number | string, name: string): Promise<VersionEntry> {
+    return this.#versions.label(version, name);
+  }
+
+  /** Null stands for the live weights. */
+  #slotOf(version: number | string): Slot | null {
+    const { kept, liveVersion } = this.params;
+    return version === liveVersion && !kept.has(version) ? null : kept.find(version).slot;
   }
 
   /** Waits for the predictions that are being computed, fails those that wait, and releases all sessions. The parameters stay. */
@@ -193,30 +258,6 @@ export class HotSwapSession {
     this.#open = false;
     await this.#pool.close();
   }
-}
-
-function specsOf(model: Model, trainable: readonly string[] | undefined): Record<string, Required<ParameterSpec>> {
-  const weights = trainableInitializers(model, trainable);
-  if (weights.length === 0) {
-    throw new RxgradError('unsupportedModel', {
-      model: model.name,
-      problem: 'it has no float32 initializer of rank 1 or more to train',
-      advice: 'Export it with its weights as initializers, or name them through the option `trainable`',
-    });
-  }
-  return Object.fromEntries(weights.map(({ name, dims, data }) => [name, { dims, data }]));
-}
-
-function assertSameParameters(params: Parameters, specs: Readonly<Record<string, ParameterSpec>>): void {
-  const differences = [
-    ...Object.entries(specs).flatMap(([name, { dims }]) => {
-      if (!params.has(name)) return [`"${name}" [${dims}] is missing`];
-      const own = params.get(name).dims;
-      return String(own) === String(dims) ? [] : [`"${name}" is [${dims}] in the model, [${own}] in the parameters`];
-    }),
-    ...params.names.filter((name) => !(name in specs)).map((name) => `"${name}" is not in the model`),
-  ];
-  assertNoDifferences(differences);
 }
 
 function assertDeadline(deadlineMs: number): void {

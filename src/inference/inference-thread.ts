@@ -5,7 +5,7 @@ import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
 import { LinkServer } from './link-server.ts';
 import { liveRun } from './live-run.ts';
 import { LocalRunner } from './local-runner.ts';
-import { type ModelOutput, type ModelSource, openSession, outputsOf } from './open-session.ts';
+import { type ModelSource, type Opening, openSession } from './open-session.ts';
 import type { SharedLink } from './thread-link.ts';
 
 /** What the thread is given. */
@@ -19,7 +19,7 @@ export interface ThreadTask {
 }
 
 /** What the thread says once, when it has opened the model or could not. */
-export type ThreadOpening = { readonly outputs: readonly ModelOutput[] } | { readonly got: string };
+export type ThreadOpening = Opening | { readonly got: string };
 
 const { model, options, weights, link, inputNames } = workerData as ThreadTask;
 
@@ -33,8 +33,7 @@ async function open(): Promise<InferenceSession | null> {
   let opening: ThreadOpening;
   let opened: InferenceSession | null = null;
   try {
-    opened = await openSession(model, options);
-    opening = { outputs: outputsOf(opened) };
+    ({ session: opened, opening } = await openSession(model, options));
   } catch (error) {
     opening = { got: isRxgradError(error) ? String(error.details.got) : String(error) };
   }

@@ -5,7 +5,7 @@ import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
 import { LinkClient, letGo } from './link-client.ts';
-import type { ModelOutput, ModelSource } from './open-session.ts';
+import type { ModelSource, Opening } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { stopAtExit } from './stop-at-exit.ts';
 import { linkWords, type SharedLink } from './thread-link.ts';
@@ -22,7 +22,7 @@ const threadFile = new URL(import.meta.url.endsWith('.ts') ? './inference-thread
 
 /** One thread with a session over shared weights, as seen from the thread that asks. It lives once. */
 export class InferenceWorker {
-  readonly outputs: readonly ModelOutput[];
+  readonly opening: Opening;
   readonly #model: ThreadModel;
   readonly #link: LinkClient;
   readonly #onEnd: (problem: string) => void;
@@ -49,21 +49,21 @@ export class InferenceWorker {
       await ended;
       throw new RxgradError('invalidModel', { model: source.name, got: opening.got });
     }
-    return new InferenceWorker(model, worker, { words, port: port1 }, opening.outputs, ended, onEnd);
+    return new InferenceWorker(model, worker, { words, port: port1 }, opening, ended, onEnd);
   }
 
   private constructor(
     model: ThreadModel,
     worker: Worker,
     link: SharedLink,
-    outputs: readonly ModelOutput[],
+    opening: Opening,
     ended: Promise<void>,
     onEnd: (problem: string) => void,
   ) {
-    this.outputs = outputs;
+    this.opening = opening;
     this.#model = model;
     this.#link = new LinkClient(link, model.inputNames, worker);
-    this.#link.outputNames = outputs.map(({ name }) => name);
+    this.#link.outputNames = opening.outputs.map(({ name }) => name);
     this.#onEnd = onEnd;
     this.#ended = ended.then(() => this.#end());
     worker.on('error', (error) => {

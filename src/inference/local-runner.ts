@@ -1,6 +1,7 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Slot } from '../params/left-right.ts';
 import type { WeightsReader } from '../params/weights-reader.ts';
+import { withReadableHalves } from './half-floats.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
 import { WeightFeeds } from './weight-feeds.ts';
 
@@ -25,7 +26,7 @@ export class LocalRunner implements Runner {
 
   async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
     this.running++;
-    const run = this.#weights.begin(feeds, slot);
+    const run = this.#weights.begin(withReadableHalves(feeds), slot);
     try {
       const running = this.#session.run(run.feeds);
       run.called();

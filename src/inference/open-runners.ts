@@ -2,7 +2,7 @@ import type { InferenceSession } from 'onnxruntime-node';
 import type { Parameters } from '../params/parameters.ts';
 import { LocalRunner } from './local-runner.ts';
 import type { ModelInput } from './onnx/model.ts';
-import { type ModelOutput, type ModelSource, openSession, outputsOf } from './open-session.ts';
+import { type ModelSource, type Opening, openSession } from './open-session.ts';
 import type { Runner } from './runner.ts';
 import { ThreadRunner } from './thread-runner.ts';
 
@@ -13,10 +13,10 @@ export async function openRunners(
   params: Parameters,
   workers: number,
   options: InferenceSession.SessionOptions = {},
-): Promise<{ runners: Runner[]; outputs: readonly ModelOutput[] }> {
+): Promise<{ runners: Runner[]; opening: Opening }> {
   if (workers === 0) {
-    const session = await openSession(source, options);
-    return { runners: [new LocalRunner(session, params.reader())], outputs: outputsOf(session) };
+    const { session, opening } = await openSession(source, options);
+    return { runners: [new LocalRunner(session, params.reader())], opening };
   }
   const model = { source, options, inputNames: inputs.map(({ name }) => name) };
   const opened = await Promise.allSettled(Array.from({ length: workers }, () => ThreadRunner.open(model, params)));
@@ -26,5 +26,5 @@ export async function openRunners(
     await Promise.all(runners.map((runner) => runner.close()));
     throw failed.reason;
   }
-  return { runners, outputs: runners[0]!.outputs };
+  return { runners, opening: runners[0]!.opening! };
 }

@@ -9,7 +9,8 @@ import type { Model, ModelInput } from './onnx/model.ts';
 import { withExternalWeights } from './onnx/with-external-weights.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openRunners } from './open-runners.ts';
-import type { ModelOutput, ModelSource } from './open-session.ts';
+import type { ModelSource, Opening } from './open-session.ts';
+import type { ConstantModel } from './rebuilding/building-worker.ts';
 import { LateRunner } from './rebuilding/late-runner.ts';
 import { RebuildRunner } from './rebuilding/rebuild-runner.ts';
 import type { Feeds, Runner } from './runner.ts';
@@ -31,7 +32,7 @@ export interface StrategySetup {
 /** What runs the model, and what there is to say of it. */
 export interface OpenedStrategy {
   readonly runners: Runner[];
-  readonly outputs: readonly ModelOutput[];
+  readonly opening: Opening;
   readonly strategy: {
     readonly status: StrategyStatus;
     /** The version that predictions use now, where it is not the live one. */
@@ -62,9 +63,9 @@ function isAboutInputs(error: unknown): error is RxgradError {
 
 async function openInputs(setup: StrategySetup): Promise<OpenedStrategy> {
   const { inputs, params, workers, options } = setup;
-  const { runners, outputs } = await openRunners(asInputs(setup), inputs, params, workers, options);
+  const { runners, opening } = await openRunners(asInputs(setup), inputs, params, workers, options);
   const status = { taken: 'inputs', reason: 'it was asked for' } as const;
-  return { runners, outputs, strategy: { status, version: null, changed: () => {} } };
+  return { runners, opening, strategy: { status, version: null, changed: () => {} } };
 }
 
 async function openRebuild(setup: StrategySetup, reason: string): Promise<OpenedStrategy> {
@@ -77,9 +78,8 @@ async function openRebuild(setup: StrategySetup, reason: string): Promise<Opened
     return new RunnerGroup(runners);
   });
   const workers = Math.max(1, setup.workers);
-  const model = { source: asConstant(setup), options, inputNames: inputs.map(({ name }) => name) };
   const request = firstRequest(setup);
-  const runner = await RebuildRunner.open(model, params, { workers, everyMs: setup.rebuildEveryMs, kept, request });
+  const runner = await RebuildRunner.open(asConstant(setup), params, { workers, everyMs: setup.rebuildEveryMs, kept, request });
   const strategy = {
     status: { taken: 'rebuild', reason } as const,
     get version() {
@@ -87,26 +87,25 @@ async function openRebuild(setup: StrategySetup, reason: string): Promise<Opened
     },
     changed: () => runner.changed(),
   };
-  return { runners: [runner], outputs: runner.outputs, strategy };
+  return { runners: [runner], opening: runner.opening, strategy };
 }
 
-function openAuto(setup: StrategySetup, { runners, outputs }: OpenedStrategy): OpenedStrategy {
-  const { inputs, params, options, maxStaleness } = setup;
+function openAuto(setup: StrategySetup, { runners, opening }: OpenedStrategy): OpenedStrategy {
+  const { params, options, maxStaleness } = setup;
   const isLocal = setup.workers === 0;
-  const inputNames = inputs.map(({ name }) => name);
-  const source = asConstant(setup);
-  const models = { inputs: asInputs(setup), constant: source, options, inputNames };
-  const runner = new AutoRunner({ source, options, inputNames }, params, isLocal ? runners[0]! : new RunnerGroup(runners), {
+  const constant = asConstant(setup);
+  const models = { inputs: { source: asInputs(setup), options }, constant };
+  const runner = new AutoRunner(constant, params, isLocal ? runners[0]! : new RunnerGroup(runners), {
     workers: Math.max(1, setup.workers),
     everyMs: setup.rebuildEveryMs,
     isLocal,
     measure: (requests) => tryStrategies(models, params, requests, isLocal),
     measureEveryMs: MEASURE_EVERY_MS,
-    isUploaded: (options.executionProviders ?? []).some((one) => (typeof one === 'string' ? one : one.name) !== 'cpu'),
+    isUploaded: opening.providers[0] !== 'cpu',
     ms: maxStaleness?.ms,
     versions: maxStaleness?.versions,
   });
-  return { runners: [runner], outputs, strategy: runner };
+  return { runners: [runner], opening, strategy: runner };
 }
 
 function asInputs({ model, params }: StrategySetup): ModelSource {
@@ -121,8 +120,13 @@ function asInputsOrError(setup: StrategySetup): ModelSource | RxgradError {
   }
 }
 
-function asConstant({ model, params }: StrategySetup): ModelSource {
-  return { name: model.name, bytes: withExternalWeights(model, params.places), folder: model.folder };
+function asConstant({ model, inputs, params, options }: StrategySetup): ConstantModel {
+  const { bytes, files } = withExternalWeights(model, params.places);
+  return {
+    source: { name: model.name, bytes, folder: model.folder },
+    options: { ...options, externalData: [...(options.externalData ?? []), ...files] },
+    inputNames: inputs.map(({ name }) => name),
+  };
 }
 
 function firstRequest({ model, inputs }: StrategySetup): Feeds | null {

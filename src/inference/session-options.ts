@@ -1,11 +1,15 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import * as v from 'valibot';
 import { count, nonNegative, parseOptions, positive } from '../options.ts';
+import { type KeepVersionsOptions, keepSchema, type VersionSource } from './versions.ts';
 
 export interface HotSwapSessionOptions {
-  /** Initializers that become swappable weights. Default: the float32 ones of rank 1 and up that are not mere settings. */
+  /** Initializers that become swappable weights. Default: the floating-point ones of rank 1 and up that are not mere settings. */
   readonly trainable?: readonly string[];
-  /** Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. */
+  /**
+   * Passed on to onnxruntime. Default: one thread (`intraOpNumThreads: 1`), which is fastest for small models. Of
+   * `executionProviders`, those that are not there are left out with a warning, and `cpu` comes last.
+   */
   readonly session?: InferenceSession.SessionOptions;
   /** Threads that predict, over the same weights. Default 0: this thread does, which blocks its event loop meanwhile. */
   readonly workers?: number;
@@ -25,6 +29,10 @@ export interface HotSwapSessionOptions {
   readonly maxQueue?: number;
   /** What weights are too old to predict with. Default: none. */
   readonly maxStaleness?: StalenessOptions;
+  /** Keeps some of the versions that go live, to go back to. Default: none by itself, see {@link HotSwapSession.keep}. */
+  readonly keep?: KeepVersionsOptions;
+  /** Where versions can be gone back to that are not in memory. */
+  readonly checkpoints?: VersionSource;
 }
 
 export interface StalenessOptions {
@@ -51,6 +59,10 @@ const schema = v.strictObject({
       versions: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0))),
       action: v.optional(v.picklist(['serve', 'warn', 'reject']), 'serve'),
     }),
+  ),
+  keep: v.optional(keepSchema),
+  checkpoints: v.optional(
+    v.custom<VersionSource>((store) => typeof (store as VersionSource | null)?.read === 'function', 'a store of checkpoints'),
   ),
 });
 

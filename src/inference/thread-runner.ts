@@ -2,7 +2,7 @@ import { RxgradError } from '../errors.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { InferenceWorker, type ThreadModel } from './inference-worker.ts';
-import type { ModelOutput } from './open-session.ts';
+import type { Opening } from './open-session.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
 import { LANES } from './thread-link.ts';
 
@@ -44,8 +44,9 @@ export class ThreadRunner implements Runner {
     return new RxgradError('predictionFailed', { model: this.#model.source.name, problem: this.#problem });
   }
 
-  get outputs(): readonly ModelOutput[] {
-    return this.#worker?.outputs ?? [];
+  /** What its thread told of its session; null where it has none now. */
+  get opening(): Opening | null {
+    return this.#worker?.opening ?? null;
   }
 
   async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {

@@ -122,6 +122,44 @@ export interface RecoveryObserved {
   readonly version: number;
 }
 
+/** A gate came to a decision on some weights. */
+export interface GateObserved {
+  readonly kind: 'gate';
+  /** The model's name. */
+  readonly at: string;
+  /**
+   * `promoted`: the candidate is live. `rejected`: it is shown to be worse. `undecided`: it had all its examples. `confirmed`: the
+   * live version is shown to be better than the fallback, which is let go. `rolledBack`: it is shown to be worse, and the fallback
+   * is live.
+   */
+  readonly decision: 'promoted' | 'rejected' | 'undecided' | 'confirmed' | 'rolledBack';
+  /** The version that was judged: the candidate, or the live one. */
+  readonly version: number;
+  /** The version that it was held against: the live one, or the fallback. */
+  readonly against: number;
+  /** The versions that are live and the fallback from now on. */
+  readonly live: number;
+  readonly fallback: number | null;
+  /** Examples that both were scored on. */
+  readonly examples: number;
+  /** Their mean losses on these. */
+  readonly loss: number;
+  readonly againstLoss: number;
+  /** The first less the second. */
+  readonly difference: number;
+  /** The differences that are not ruled out; what was once ruled out stays so. Either end is wrong with a chance of `errorRate` at most. */
+  readonly low: number;
+  readonly high: number;
+  readonly margin: number;
+  readonly errorRate: number;
+  readonly test: string;
+  /** The last event of the log that the judged version contains. */
+  readonly position: Position | null;
+  /** Labelled examples that were let go until now, because scoring was slower; and scorings that failed. */
+  readonly missed: number;
+  readonly failures: number;
+}
+
 /** How far a source has read a partition. About once a second; once more, without lag, when the partition moved to another member. */
 export interface ProgressObserved {
   readonly kind: 'progress';
@@ -150,6 +188,7 @@ export type Observation =
   | CheckpointObserved
   | RecoveryObserved
   | PredictionObserved
+  | GateObserved
   | StrategyObserved
   | ProgressObserved;
 
@@ -164,6 +203,7 @@ export const channels = {
   checkpoint: channel('rxgrad:sinks:checkpoint') as Channel<unknown, CheckpointObserved>,
   recovery: channel('rxgrad:checkpoints:recovery') as Channel<unknown, RecoveryObserved>,
   prediction: channel('rxgrad:inference:prediction') as Channel<unknown, PredictionObserved>,
+  gate: channel('rxgrad:gates:decision') as Channel<unknown, GateObserved>,
   strategy: channel('rxgrad:inference:strategy') as Channel<unknown, StrategyObserved>,
   progress: channel('rxgrad:sources:progress') as Channel<unknown, ProgressObserved>,
 };

@@ -1,5 +1,5 @@
 import type { RejectionReason } from '../errors.ts';
-import type { Observation } from './channels.ts';
+import type { GateObserved, Observation } from './channels.ts';
 
 /** The figures of a stream up to now. Values that nothing has reported yet are null. */
 export interface Figures {
@@ -28,6 +28,8 @@ export interface Figures {
   readonly predictions: number;
   /** What the last prediction took to compute. */
   readonly predictionMs: number | null;
+  /** What gates decided. */
+  readonly decisions: Readonly<Partial<Record<GateObserved['decision'], number>>>;
   /** Offsets that sources have yet to read, over all partitions. */
   readonly lag: number | null;
   /** The same of each partition, by `topic/partition`. */
@@ -51,6 +53,7 @@ export const noFigures: Figures = {
   checkpointMs: null,
   predictions: 0,
   predictionMs: null,
+  decisions: {},
   lag: null,
   lags: {},
 };
@@ -99,6 +102,10 @@ export function nextFigures(figures: Figures, observation: Observation): Figures
         version: observation.version,
         predictionMs: observation.durationMs,
       };
+    case 'gate': {
+      const { decision } = observation;
+      return { ...figures, decisions: { ...figures.decisions, [decision]: (figures.decisions[decision] ?? 0) + 1 } };
+    }
     case 'progress': {
       const lags = { ...figures.lags, [`${observation.topic}/${observation.partition}`]: observation.lag };
       return { ...figures, lags, lag: Object.values(lags).reduce((sum, lag) => sum + lag, 0) };

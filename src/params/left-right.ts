@@ -156,7 +156,7 @@ export class LeftRight {
   /** The side that the next version is written to. It may still have readers: see {@link isFree}. */
   get target(): Side {
     const latest = this.latest;
-    if (Atomics.load(this.#words, ATTACHED) === 0 || this.live !== latest) return latest;
+    if ((Atomics.load(this.#words, ATTACHED) === 0 && !this.pinned) || this.live !== latest) return latest;
     return latest === 0 ? 1 : 0;
   }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { RxgradError } from '../errors.ts';
+import { bfloatOf, halfOf } from '../narrow-floats.ts';
 
 /** A tensor of a file, converted to the numbers of JavaScript. */
 export interface FileTensor {
@@ -147,21 +148,4 @@ function parsed(header: Uint8Array, fail: Fail): Record<string, unknown> {
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0);
-}
-
-/** IEEE 754 binary16: 1 bit of sign, 5 of exponent, 10 of fraction. */
-function halfOf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
-}
-
-const word = new DataView(new ArrayBuffer(4));
-
-/** The upper half of a float32. */
-function bfloatOf(bits: number): number {
-  word.setUint32(0, bits * 65_536);
-  return word.getFloat32(0);
 }

@@ -1,3 +1,4 @@
+import { bfloatBitsOf, halfBitsOf } from '../narrow-floats.ts';
 import type { ElementType, TensorLayout } from '../payload.ts';
 import type { Materialised } from '../pending.ts';
 import { bytesOf, type TensorBytes, type WrittenPayload, writePayload } from '../write-payload.ts';
@@ -34,35 +35,12 @@ export function encodeElements(values: Float32Array, dtype: ElementType, scale: 
     case 'F32':
       return bytesOf(values);
     case 'F16':
-      return bytesOf(Uint16Array.from(bits, halfOf));
+      return bytesOf(Uint16Array.from(bits, halfBitsOf));
     case 'BF16':
-      return bytesOf(Uint16Array.from(bits, upperHalfOf));
+      return bytesOf(Uint16Array.from(bits, bfloatBitsOf));
     case 'I8':
       return bytesOf(Int8Array.from(values, (value) => (scale === 0 ? 0 : nearest(value / scale))));
   }
-}
-
-const float = new Float32Array(1);
-const floatBits = new Uint32Array(float.buffer);
-
-/** The bits of a float32 as those of a half. */
-function halfOf(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000;
-  const size = bits & 0x7fffffff;
-  if (size > 0x7f800000) return sign | 0x7e00;
-  // From 65520 on the nearest half is infinite.
-  if (size >= 0x477ff000) return sign | 0x7c00;
-  if (size >= 0x38800000) return sign | ((size - 0x38000000 + 0x0fff + ((size >> 13) & 1)) >> 13);
-  // Below 2⁻¹⁴, halves are multiples of 2⁻²⁴, as are the float32 numbers from ½ on: the sum rounds as the half has to.
-  floatBits[0] = size;
-  float[0] = float[0]! + 0.5;
-  return sign | (floatBits[0] - 0x3f000000);
-}
-
-/** The upper half of a float32's bits, rounded. */
-function upperHalfOf(bits: number): number {
-  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x0040;
-  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
 function scaleOf(values: Float32Array): number {

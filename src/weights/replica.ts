@@ -36,13 +36,15 @@ export class Replica {
   readonly #maxBytes: number;
   readonly #divisions = new Map<number, readonly Chain[]>();
   #params: Parameters | null;
-  #visible = -1;
+  #visible: number;
   /** The division that the visible version is of, and the one that was heard of last. */
   #owner = 0;
   #latest = 0;
 
-  constructor(topic: string, into: Parameters | null, maxBytes: number) {
+  /** `visible` is the version that `into` holds of the topic, if any: only later ones are shown. */
+  constructor(topic: string, into: Parameters | null, maxBytes: number, visible = -1) {
     this.#topic = topic;
+    this.#visible = visible;
     this.#params = into;
     this.#maxBytes = maxBytes;
   }

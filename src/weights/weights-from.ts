@@ -47,16 +47,18 @@ const REQUEST_AGAIN_MS = 10_000;
 
 /**
  * Keeps a replica of a model's weights, from a topic that `publishWeights` writes to: emits an update for each version that
- * became visible, which is whole, and live in its parameters already. Versions rise. Updates are what a scan's are: for
- * `hotSwap`, `tapMetrics`, or to be published again.
+ * became visible, which is whole, and live in its parameters already. Versions rise, also where `retry` subscribes again with
+ * `into`. Updates are what a scan's are: for `hotSwap`, `tapMetrics`, or to be published again.
  *
  * @example
  * weightsFrom(transport, { topic: 'weights', model: 'ctr', into: params }).subscribe(({ version }) => console.log(version))
  */
 export function weightsFrom(transport: Transport, options: WeightsFromOptions): Observable<WeightsUpdate> {
   const { topic, model, into, requests, rejections, maxBytes, until } = parseOptions(schema, options, 'weightsFrom');
+  // Subscribed to again, as `retry` does, the weights in `into` are at this version already.
+  let shownVersion = -1;
   return new Observable((out) => {
-    const replica = new Replica(topic, into ?? null, maxBytes);
+    const replica = new Replica(topic, into ?? null, maxBytes, into ? shownVersion : -1);
     const source = `${model}/replica-${randomUUID()}`;
     let ending: Ending | null = null;
     let consumption: Consumption | null = null;
@@ -116,7 +118,9 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
     const show = async (): Promise<void> => {
       const start = performance.now();
       const shown = await replica.advance();
-      if (!shown || out.closed) return;
+      if (!shown) return;
+      shownVersion = shown.version;
+      if (out.closed) return;
       steps += 1;
       out.next(updateOf(shown, steps, performance.now() - start));
     };

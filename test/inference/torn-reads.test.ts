@@ -2,7 +2,7 @@ import { Tensor } from 'onnxruntime-node';
 import { expect, it } from 'vitest';
 import { extremes, load, stepper } from './pool-models.ts';
 
-/** Of each kind. A million takes minutes. */
+/** A million takes minutes: see chaos. */
 const predictions = Number(process.env.RXGRAD_TORN_PREDICTIONS ?? 4000);
 const parameters = Number(process.env.RXGRAD_TORN_PARAMETERS ?? 100_000);
 const clients = 8;

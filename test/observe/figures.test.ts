@@ -27,7 +27,7 @@ const after = (...observations: Observation[]) => observations.reduce(nextFigure
 
 describe('figures', () => {
   it('hold nothing that nobody reported', () => {
-    expect(Object.values(noFigures).filter((value) => value !== null)).toEqual([0, 0, {}, 0, 0, 0, {}]);
+    expect(Object.values(noFigures).filter((value) => value !== null)).toEqual([0, 0, {}, 0, 0, 0, {}, {}]);
   });
 
   it('take the last step’s facts, and keep a staleness that was not said again', () => {
@@ -43,6 +43,24 @@ describe('figures', () => {
       after(...all.slice(0, i + 1).map((clipped) => step({ clipped }))),
     );
     expect(shares.map(({ clippedShare }) => clippedShare)).toEqual([1, 0.5, expect.closeTo(2 / 3, 12), expect.closeTo(0.75, 12)]);
+  });
+
+  it('count what gates decide', () => {
+    const facts = { at: 'm', version: 2, against: 1, live: 2, fallback: 1, examples: 9, loss: 0, againstLoss: 0 };
+    const numbers = {
+      difference: 0,
+      low: -1,
+      high: 1,
+      margin: 1,
+      errorRate: 0.05,
+      test: 't',
+      position: null,
+      missed: 0,
+      failures: 0,
+    };
+    const decided = (decision: 'promoted' | 'rejected'): Observation => ({ kind: 'gate', decision, ...facts, ...numbers });
+    const figures = after(decided('promoted'), decided('rejected'), decided('promoted'));
+    expect(figures.decisions).toEqual({ promoted: 2, rejected: 1 });
   });
 
   it('count a batch once, however many stages report it', () => {

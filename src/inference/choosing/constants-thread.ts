@@ -52,7 +52,7 @@ async function build(): Promise<{ session: InferenceSession; buildMs: number }> 
   for (;;) {
     const startedAt = performance.now();
     copyLive();
-    const built = await openConstant(model, options, copy);
+    const { session: built } = await openConstant(model, options, copy);
     await built.run(tensorsOf(request));
     laps.push(performance.now() - startedAt);
     beginWork(link.words);

@@ -50,7 +50,7 @@ client.outputNames = outputNames;
 parentPort!.on('message', () => {});
 
 beginWork(words);
-const session = await openSession(model, options);
+const { session } = await openSession(model, options);
 const runner = new LocalRunner(session, reader);
 endWork(words);
 parentPort!.postMessage(await measure());

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { RxgradError } from '../../errors.ts';
+import { takeCensus } from './census.ts';
 import { dataTypeName } from './data-types.ts';
 import { type GraphProto, type ModelProto, ModelProtoSchema, type NodeProto, type TensorProto } from './onnx_pb.ts';
 
@@ -14,6 +15,8 @@ export interface Model {
   readonly name: string;
   /** Where its files of external data are, if it came from a file: a session made from bytes has to be told. */
   readonly folder: string | undefined;
+  /** The file as it came. */
+  readonly bytes: Uint8Array;
   readonly proto: ModelProto;
   readonly graph: GraphProto;
 }
@@ -58,11 +61,13 @@ export function modelInputs(model: Model): ModelInput[] {
 export function* nodesOf(graph: GraphProto): Generator<NodeProto> {
   for (const node of graph.node) {
     yield node;
-    for (const attribute of node.attribute) {
-      if (attribute.g) yield* nodesOf(attribute.g);
-      for (const inner of attribute.graphs) yield* nodesOf(inner);
-    }
+    for (const inner of graphsOf(node)) yield* nodesOf(inner);
   }
+}
+
+/** The graphs inside a node of control flow. */
+export function graphsOf(node: NodeProto): GraphProto[] {
+  return node.attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs));
 }
 
 /** Copies a message with some fields replaced; the rest, unknown fields included, is shared with the original. */
@@ -98,10 +103,12 @@ function readFile(path: string): Uint8Array {
 function parse(bytes: Uint8Array, name: string, folder: string | undefined): Model {
   if (bytes.length === 0) throw new RxgradError('invalidModel', { model: name, got: 'no bytes at all' });
   if (bytes.length > maxBytes) throw tooLarge(name, bytes.length);
+  // A plain view: slices of a Buffer would be Buffers, which compare and print differently.
+  bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
   let proto: ModelProto;
   try {
-    // A plain view: slices of a Buffer would be Buffers, which compare and print differently.
-    proto = fromBinary(ModelProtoSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length));
+    takeCensus(ModelProtoSchema, bytes);
+    proto = fromBinary(ModelProtoSchema, bytes);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new RxgradError(
@@ -120,13 +127,24 @@ function parse(bytes: Uint8Array, name: string, folder: string | undefined): Mod
         ? 'an operator set'
         : undefined;
   if (!graph || missing) throw new RxgradError('invalidModel', { model: name, got: `${bytes.length} bytes without ${missing}` });
+  assertDistinct(name, 'initializers', [
+    ...graph.initializer.map((tensor) => tensor.name),
+    ...graph.sparseInitializer.map(({ values }) => values?.name ?? ''),
+  ]);
+  assertDistinct(
+    name,
+    'inputs',
+    graph.input.map((input) => input.name),
+  );
+  return { name, folder, bytes, proto, graph };
+}
+
+function assertDistinct(model: string, what: string, names: readonly string[]): void {
   const seen = new Set<string>();
-  for (const tensor of graph.initializer) {
-    if (seen.has(tensor.name))
-      throw new RxgradError('invalidModel', { model: name, got: `two initializers named "${tensor.name}"` });
-    seen.add(tensor.name);
+  for (const name of names) {
+    if (seen.has(name)) throw new RxgradError('invalidModel', { model, got: `two ${what} named "${name}"` });
+    seen.add(name);
   }
-  return { name, folder, proto, graph };
 }
 
 function tooLarge(name: string, size: number): RxgradError {

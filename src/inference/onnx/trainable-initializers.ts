@@ -1,17 +1,21 @@
 import { RxgradError } from '../../errors.ts';
 import { variableNames } from './constant-inputs.ts';
-import { dataTypeName, dataTypes } from './data-types.ts';
-import { isExternal, type Model } from './model.ts';
+import { dataTypeName } from './data-types.ts';
+import { dimsOf, isFloat, sizeOf, valuesOf } from './initializer-values.ts';
+import { innerNames, isOfConstantNode } from './inner-names.ts';
+import type { Model } from './model.ts';
 import type { TensorProto } from './onnx_pb.ts';
 
 /** One weight of a model, with its values copied out. */
 export interface TrainableInitializer {
   readonly name: string;
   readonly dims: readonly number[];
+  /** As float32, whatever their type in the model. */
   readonly data: Float32Array<ArrayBuffer>;
 }
 
-const floatingPoint: readonly number[] = [dataTypes.float32, dataTypes.float16, dataTypes.bfloat16, dataTypes.float64];
+/** What the memory of parameters can hold. */
+const MOST_BYTES = 2 ** 32;
 
 /**
  * Reads the weights to train, in the model's order.
@@ -19,83 +23,66 @@ const floatingPoint: readonly number[] = [dataTypes.float32, dataTypes.float16, 
  * (scales of Resize, statistics of BatchNormalization, …); `trainable` names them instead, scalars and settings included.
  */
 export function trainableInitializers(model: Model, trainable?: readonly string[]): TrainableInitializer[] {
-  return (trainable ? named(model, trainable) : byDefault(model)).map((tensor) => read(model, tensor));
-}
-
-/** Turns ONNX's 64-bit dims into numbers, and refuses those that no tensor can have. */
-export function dimsOf(model: Model, tensor: TensorProto): number[] {
-  const dims = tensor.dims.map(Number);
-  if (dims.every((dim) => dim >= 0 && Number.isSafeInteger(dim)) && Number.isSafeInteger(sizeOf(dims))) return dims;
-  throw new RxgradError('invalidModel', {
-    model: model.name,
-    got: `initializer "${tensor.name}" with dims [${dims.join(', ')}]`,
-  });
-}
-
-/** Counts the values of a tensor. */
-export function sizeOf(dims: readonly number[]): number {
-  return dims.reduce((size, dim) => size * dim, 1);
+  const chosen = trainable ? named(model, trainable) : byDefault(model);
+  assertUnambiguous(model, chosen);
+  const bytes = chosen.reduce((sum, tensor) => sum + 4 * sizeOf(dimsOf(model, tensor)), 0);
+  if (bytes > MOST_BYTES) throw new RxgradError('outOfMemory', { bytes, limit: MOST_BYTES });
+  return chosen.map((tensor) => ({ name: tensor.name, dims: dimsOf(model, tensor), data: valuesOf(model, tensor) }));
 }
 
 function byDefault({ graph }: Model): TensorProto[] {
   const variable = variableNames(graph);
-  return graph.initializer.filter(
-    (tensor) => floatingPoint.includes(tensor.dataType) && tensor.dims.length > 0 && variable.has(tensor.name),
-  );
+  return graph.initializer.filter((tensor) => isFloat(tensor.dataType) && tensor.dims.length > 0 && variable.has(tensor.name));
 }
 
-function named({ name: model, graph }: Model, names: readonly string[]): TensorProto[] {
-  const chosen = new Set(names);
-  for (const { values } of graph.sparseInitializer) {
-    if (values && chosen.has(values.name)) {
-      throw new RxgradError('unsupportedModel', {
+function named(model: Model, names: readonly string[]): TensorProto[] {
+  const { graph } = model;
+  const missing = new Set(names);
+  const found = graph.initializer.filter((tensor) => missing.delete(tensor.name));
+  if (missing.size > 0) throw notThere(model, [...missing]);
+  const other = found.find(({ dataType }) => !isFloat(dataType));
+  if (!other) return found;
+  throw new RxgradError('unsupportedModel', {
+    model: model.name,
+    problem: `Initializer "${other.name}" is ${dataTypeName(other.dataType)}, and only floating-point ones can be trained`,
+    advice: 'Leave it out of trainable; weights that are quantised have to be trained before they are',
+  });
+}
+
+/** A weight that a graph of control flow declares anew would be one of two values there. */
+function assertUnambiguous({ name: model, graph }: Model, chosen: readonly TensorProto[]): void {
+  const { declared } = innerNames(graph);
+  const twice = chosen.find(({ name }) => declared.has(name));
+  if (!twice) return;
+  throw new RxgradError('unsupportedModel', {
+    model,
+    problem: `The name of initializer "${twice.name}" is declared again inside ${declared.get(twice.name)}`,
+    advice: 'Rename one of the two, which ONNX asks for, or leave it out of trainable',
+  });
+}
+
+function notThere({ name: model, graph }: Model, names: readonly string[]): RxgradError {
+  const inner = innerNames(graph).initializers;
+  for (const name of names) {
+    const problem = graph.sparseInitializer.some(({ values }) => values?.name === name)
+      ? 'is sparse'
+      : inner.has(name)
+        ? `belongs to a graph inside ${inner.get(name)}, where it cannot be an input`
+        : isOfConstantNode(graph, name)
+          ? 'is the output of a Constant node, and no initializer'
+          : undefined;
+    if (problem) {
+      return new RxgradError('unsupportedModel', {
         model,
-        problem: `Initializer "${values.name}" is sparse`,
-        advice: 'Leave it out of trainable, or make it dense before exporting',
+        problem: `Weight "${name}" ${problem}`,
+        advice: 'Export it as a dense initializer of the outer graph, or leave it out of trainable',
       });
     }
   }
-  const found = graph.initializer.filter((tensor) => chosen.has(tensor.name));
-  for (const tensor of found) chosen.delete(tensor.name);
-  if (chosen.size > 0) {
-    const floats = graph.initializer.filter((tensor) => tensor.dataType === dataTypes.float32).map((tensor) => tensor.name);
-    throw new RxgradError('invalidOption', {
-      option: `trainable of ${model}`,
-      expected: `names of its float32 initializers (${floats.join(', ') || 'it has none'})`,
-      got: [...chosen].map((name) => `"${name}"`).join(', '),
-    });
-  }
-  return found;
-}
-
-function read(model: Model, tensor: TensorProto): TrainableInitializer {
-  if (tensor.dataType !== dataTypes.float32) {
-    throw new RxgradError('unsupportedModel', {
-      model: model.name,
-      problem: `Initializer "${tensor.name}" is ${dataTypeName(tensor.dataType)}, and only float32 can be trained`,
-      advice: 'Name the float32 initializers to train through trainable, or convert the model to float32',
-    });
-  }
-  if (isExternal(tensor)) {
-    throw new RxgradError('unsupportedModel', {
-      model: model.name,
-      problem: `The values of initializer "${tensor.name}" are external data, in a file beside the model`,
-      advice: 'Save the model as one file, or name the initializers to train through trainable',
-    });
-  }
-  const dims = dimsOf(model, tensor);
-  const size = sizeOf(dims);
-  const { rawData, floatData } = tensor;
-  const got = floatData.length > 0 ? floatData.length : rawData.length / 4;
-  if (got !== size) {
-    throw new RxgradError('invalidModel', {
-      model: model.name,
-      got: `initializer "${tensor.name}" with dims [${dims.join(', ')}], but ${got} values`,
-    });
-  }
-  if (floatData.length > 0) return { name: tensor.name, dims, data: Float32Array.from(floatData) };
-  // Raw bytes lie anywhere in the file: the copy is aligned. Every platform of onnxruntime-node is little-endian, as ONNX is.
-  const data = new Float32Array(size);
-  new Uint8Array(data.buffer).set(rawData);
-  return { name: tensor.name, dims, data };
+  const floats = graph.initializer.filter(({ dataType }) => isFloat(dataType)).map((tensor) => tensor.name);
+  return new RxgradError('invalidOption', {
+    option: `trainable of ${model}`,
+    expected: `names of its floating-point initializers (${floats.join(', ') || 'it has none'})`,
+    got: names.map((name) => `"${name}"`).join(', '),
+  });
 }

@@ -5,7 +5,7 @@ import type { SlotFacts } from '../../params/left-right.ts';
 import { type SharedWeights, WeightsReader } from '../../params/weights-reader.ts';
 import { beginWork, endWork } from '../at-work.ts';
 import { LinkServer } from '../link-server.ts';
-import { type ModelOutput, type ModelSource, outputsOf } from '../open-session.ts';
+import type { ModelSource, Opening } from '../open-session.ts';
 import { HELD, type SharedLink } from '../thread-link.ts';
 import { openConstant } from './open-constant.ts';
 import { type PlainFeeds, tensorsOf } from './plain-feeds.ts';
@@ -36,7 +36,7 @@ export type BuildingTask =
 /** What the thread says when it has done so. */
 export type BuildingAnswer =
   | { readonly kind: 'copied'; readonly facts: SlotFacts }
-  | { readonly kind: 'built'; readonly outputs: readonly ModelOutput[] }
+  | { readonly kind: 'built'; readonly opening: Opening }
   | { readonly kind: 'released' }
   | { readonly kind: 'failed'; readonly problem: string };
 
@@ -72,12 +72,11 @@ function copyLive(to: SharedArrayBuffer): SlotFacts {
 }
 
 async function buildAndServe({ from, facts, requests }: Extract<BuildingTask, { kind: 'build' }>): Promise<void> {
-  const session = await openConstant(model, options, from);
+  const { session, opening } = await openConstant(model, options, from);
   try {
     // Where a request fails, whoever makes it next will hear of it.
     for (const request of requests) await session.run(tensorsOf(request)).catch(() => {});
-    const outputs = outputsOf(session);
-    answer({ kind: 'built', outputs });
+    answer({ kind: 'built', opening });
     await server.serve(session.outputNames, async (feeds) => {
       const startedAt = performance.now();
       const result = await session.run(feeds);

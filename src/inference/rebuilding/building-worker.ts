@@ -4,7 +4,7 @@ import { RxgradError } from '../../errors.ts';
 import type { SlotFacts } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
 import { LinkClient, letGo } from '../link-client.ts';
-import type { ModelOutput, ModelSource } from '../open-session.ts';
+import type { ModelSource, Opening } from '../open-session.ts';
 import type { Feeds, RunResult } from '../runner.ts';
 import { stopAtExit } from '../stop-at-exit.ts';
 import { linkWords } from '../thread-link.ts';
@@ -87,14 +87,14 @@ export class BuildingWorker {
   }
 
   /** Builds a session of a copy and runs some requests through it. To be released before the next. */
-  async build(from: SharedArrayBuffer, facts: SlotFacts, requests: readonly PlainFeeds[]): Promise<readonly ModelOutput[]> {
+  async build(from: SharedArrayBuffer, facts: SlotFacts, requests: readonly PlainFeeds[]): Promise<Opening> {
     this.#link.reopen();
     const built = this.#ask({ kind: 'build', from, facts, requests }, 'built');
     this.#inUse = built;
     try {
-      const { outputs } = await built;
-      this.#link.outputNames = outputs.map(({ name }) => name);
-      return outputs;
+      const { opening } = await built;
+      this.#link.outputNames = opening.outputs.map(({ name }) => name);
+      return opening;
     } catch (error) {
       this.#inUse = null;
       throw error;

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { RxgradError } from '../../errors.ts';
 import type { Slot } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import type { ModelOutput } from '../open-session.ts';
+import type { Opening } from '../open-session.ts';
 import type { Feeds, Runner, RunResult } from '../runner.ts';
 import type { ConstantModel } from './building-worker.ts';
 import { plainFeeds } from './plain-feeds.ts';
@@ -41,7 +41,7 @@ export class RebuildRunner implements Runner {
   #idle: SessionSet;
   /** What new sessions are run with before they serve: the last of what was predicted. */
   #request: Feeds | null = null;
-  #outputs: readonly ModelOutput[] = [];
+  #opening: Opening = { outputs: [], providers: [], fallback: null };
   readonly #laps: number[] = [];
   #builtAt = 0;
   #pauseMs = 0;
@@ -87,8 +87,8 @@ export class RebuildRunner implements Runner {
     return new RxgradError('predictionFailed', { model: this.#model.source.name, problem: this.#problem });
   }
 
-  get outputs(): readonly ModelOutput[] {
-    return this.#outputs;
+  get opening(): Opening {
+    return this.#opening;
   }
 
   /** The version that predictions use now. */
@@ -131,7 +131,7 @@ export class RebuildRunner implements Runner {
   async build(request: Feeds | null = this.#request): Promise<void> {
     const begun = performance.now();
     const set = this.#idle;
-    this.#outputs = await set.build(this.#copy, request ? [plainFeeds(request)] : []);
+    this.#opening = await set.build(this.#copy, request ? [plainFeeds(request)] : []);
     [this.#serving, this.#idle] = [set, this.#serving];
     this.#builtAt = performance.now();
     this.#laps.push(this.#builtAt - begun);

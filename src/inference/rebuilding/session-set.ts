@@ -1,6 +1,6 @@
 import type { SlotFacts } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import type { ModelOutput } from '../open-session.ts';
+import type { Opening } from '../open-session.ts';
 import type { Feeds, RunResult } from '../runner.ts';
 import { LANES } from '../thread-link.ts';
 import { BuildingWorker, type ConstantModel } from './building-worker.ts';
@@ -45,7 +45,7 @@ export class SessionSet {
   }
 
   /** Builds a session in each thread, all of the version that is live when it begins. `copy` has room for the weights. */
-  async build(copy: SharedArrayBuffer, requests: readonly PlainFeeds[]): Promise<readonly ModelOutput[]> {
+  async build(copy: SharedArrayBuffer, requests: readonly PlainFeeds[]): Promise<Opening> {
     this.#fill();
     const workers = this.#workers;
     const facts = await workers[0]!.copy(copy);
@@ -56,7 +56,7 @@ export class SessionSet {
       throw failed.reason;
     }
     this.#facts = facts;
-    return (built[0] as PromiseFulfilledResult<readonly ModelOutput[]>).value;
+    return (built[0] as PromiseFulfilledResult<Opening>).value;
   }
 
   /** Not to be called while {@link capacity} runs are on their way. */

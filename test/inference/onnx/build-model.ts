@@ -13,8 +13,16 @@ import {
 } from '../../../src/inference/onnx/onnx_pb.ts';
 
 /** A node of an ONNX graph. */
-export function node(opType: string, input: string[], output: string[], attribute: Attribute[] = []): NodeProto {
-  return create(NodeProtoSchema, { opType, input, output, attribute });
+export function node(opType: string, input: string[], output: string[], attribute: Attribute[] = [], domain?: string): NodeProto {
+  return create(NodeProtoSchema, { opType, input, output, attribute, ...(domain === undefined ? {} : { domain }) });
+}
+
+/** An attribute with a whole number, several, a text, or a graph. */
+export function attribute(name: string, value: number | number[] | string | GraphProto): Attribute {
+  if (typeof value === 'number') return { name, i: BigInt(value), type: 2 };
+  if (typeof value === 'string') return { name, s: new TextEncoder().encode(value), type: 3 };
+  if (Array.isArray(value)) return { name, ints: value.map(BigInt), type: 7 };
+  return { name, g: value, type: 5 };
 }
 type Attribute = NonNullable<MessageInitShape<typeof NodeProtoSchema>['attribute']>[number];
 
@@ -27,6 +35,23 @@ export function floats(name: string, dims: number[], values: number[]): TensorPr
 /** An int64 initializer. */
 export function integers(name: string, values: number[]): TensorProto {
   return tensor({ name, dataType: dataTypes.int64, dims: [BigInt(values.length)], int64Data: values.map(BigInt) });
+}
+
+/** An initializer of half the bytes, or twice as many: bits of float16 or bfloat16, or numbers of float64. */
+export function otherFloats(
+  name: string,
+  type: 'float16' | 'bfloat16' | 'float64',
+  dims: number[],
+  values: number[],
+): TensorProto {
+  const data = type === 'float64' ? Float64Array.from(values) : Uint16Array.from(values);
+  return tensor({ name, dataType: dataTypes[type], dims: dims.map(BigInt), rawData: new Uint8Array(data.buffer) });
+}
+
+/** An initializer whose values lie in another file. */
+export function external(of: TensorProto, entries: Readonly<Record<string, string | number>>): TensorProto {
+  const externalData = Object.entries(entries).map(([key, value]) => ({ key, value: String(value) }));
+  return tensor({ name: of.name, dims: of.dims, dataType: of.dataType, dataLocation: 1, externalData });
 }
 
 /** Any initializer. */
@@ -55,8 +80,9 @@ export function graph(init: MessageInitShape<typeof GraphProtoSchema>): GraphPro
 /** The bytes of a model around a graph. */
 export function buildModel(
   init: MessageInitShape<typeof GraphProtoSchema>,
-  { irVersion = 10, opset = 18 }: { irVersion?: number; opset?: number } = {},
+  { irVersion = 10, opset = 18, domains = [] }: { irVersion?: number; opset?: number; domains?: string[] } = {},
 ): Uint8Array {
-  const model = { irVersion: BigInt(irVersion), graph: graph(init), opsetImport: [{ domain: '', version: BigInt(opset) }] };
+  const opsetImport = [{ domain: '', version: BigInt(opset) }, ...domains.map((domain) => ({ domain, version: 1n }))];
+  const model = { irVersion: BigInt(irVersion), graph: graph(init), opsetImport };
   return toBinary(ModelProtoSchema, create(ModelProtoSchema, model));
 }

@@ -48,7 +48,7 @@ describe('trainable', () => {
   });
 
   it('refuses unknown names, and lists the known', () => {
-    const message = `trainable of ${model.name}: expected names of its float32 initializers (w, scalar), got "v", "x"`;
+    const message = `trainable of ${model.name}: expected names of its floating-point initializers (w, scalar), got "v", "x"`;
     expect(() => names(model, ['w', 'v', 'x'])).toThrow(expect.objectContaining({ code: 'RXGRAD_INVALID_OPTION', message }));
   });
 
@@ -59,23 +59,39 @@ describe('trainable', () => {
   });
 });
 
-describe.each(['float16', 'bfloat16', 'float64'] as const)('%s', (type) => {
-  const other = tensor({ name: 'h', dataType: dataTypes[type], dims: [1n], rawData: new Uint8Array(type === 'float64' ? 8 : 2) });
-  const model = sumOf(floats('w', [2], [1, 2]), other);
-  const refusal = expect.objectContaining({
-    code: 'RXGRAD_UNSUPPORTED_MODEL',
-    message: expect.stringMatching(new RegExp(`"h" is ${type}.*through trainable, or convert`)),
+describe('other floating-point types', () => {
+  const dims = [3n];
+  const half = tensor({ name: 'h', dataType: dataTypes.float16, dims, rawData: bytesOf(Uint16Array.of(0x3c00, 0x0001, 0xfc00)) });
+  const listed = tensor({ name: 'h', dataType: dataTypes.float16, dims, int32Data: [0x3c00, 0x0001, 0xfc00] });
+  const bfloat = tensor({
+    name: 'h',
+    dataType: dataTypes.bfloat16,
+    dims,
+    rawData: bytesOf(Uint16Array.of(0x3f80, 0xc040, 0x7f80)),
+  });
+  const listedBfloat = tensor({ name: 'h', dataType: dataTypes.bfloat16, dims, int32Data: [0x3f80, 0xc040, 0x7f80] });
+  const double = tensor({ name: 'h', dataType: dataTypes.float64, dims, rawData: bytesOf(Float64Array.of(1, -0.1, 1e300)) });
+  const listedDouble = tensor({ name: 'h', dataType: dataTypes.float64, dims, doubleData: [1, -0.1, 1e300] });
+
+  it.each([
+    ['float16', half, [1, 2 ** -24, Number.NEGATIVE_INFINITY]],
+    ['float16 in a list', listed, [1, 2 ** -24, Number.NEGATIVE_INFINITY]],
+    ['bfloat16', bfloat, [1, -3, Number.POSITIVE_INFINITY]],
+    ['bfloat16 in a list', listedBfloat, [1, -3, Number.POSITIVE_INFINITY]],
+    ['float64', double, [1, Math.fround(-0.1), Number.POSITIVE_INFINITY]],
+    ['float64 in a list', listedDouble, [1, Math.fround(-0.1), Number.POSITIVE_INFINITY]],
+  ])('%s is read as float32', (_, weight, values) => {
+    expect(trainableInitializers(sumOf(weight))).toEqual([{ name: 'h', dims: [3], data: Float32Array.from(values) }]);
   });
 
-  it('is refused by name', () => {
-    expect(() => names(model)).toThrow(refusal);
-    expect(() => names(model, ['h'])).toThrow(refusal);
-  });
-
-  it('is fine where it is not trained', () => {
-    expect(names(model, ['w'])).toEqual(['w']);
+  it('of too few bytes are refused', () => {
+    expect(() => names(sumOf(tensor({ ...half, rawData: new Uint8Array(5) })))).toThrow('"h" with dims [3], but 2.5 values');
   });
 });
+
+function bytesOf(values: Uint16Array | Float64Array): Uint8Array {
+  return new Uint8Array(values.buffer);
+}
 
 describe('values', () => {
   it('are read from raw bytes at every alignment', () => {
@@ -131,7 +147,7 @@ describe('values', () => {
     const model = readModel(
       buildModel({ input: [value('x')], output: [value('x')], sparseInitializer: [{ values, dims: [4n] }] }),
     );
-    expect(() => names(model, ['s'])).toThrow('Initializer "s" is sparse');
+    expect(() => names(model, ['s'])).toThrow('Weight "s" is sparse');
     expect(names(model)).toEqual([]);
   });
 });

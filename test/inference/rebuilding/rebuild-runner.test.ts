@@ -13,7 +13,7 @@ describe.each(exampleNames)('%s', (name) => {
     const { path } = example(name);
     const feeds = feedsOf(example(name));
     const { runner, params } = await openRebuild(t, path, feeds);
-    const [output] = runner.outputs;
+    const [output] = runner.opening.outputs;
     const ask = async () => Array.from((await runner.run(feeds, null)).outputs[output!.name]!.data as Float32Array);
     expect(await ask()).toEqual(await run(t, path, feeds));
 

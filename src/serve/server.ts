@@ -1,0 +1,161 @@
+import { type Logger, pino } from 'pino';
+import * as v from 'valibot';
+import { RxgradError } from '../errors.ts';
+import { count, nonNegative, parseOptions, positive } from '../options.ts';
+import { startGrpcServer } from './grpc/grpc-server.ts';
+import { startHttpServer } from './http/http-server.ts';
+import { type Servable, ServedModels } from './served-models.ts';
+import { readTls, type ServeTls } from './tls.ts';
+
+/** What `serve` serves, where, and within which limits. */
+export interface ServeOptions {
+  /** Sessions by the name that clients ask for. */
+  readonly models: Readonly<Record<string, Servable>>;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Of HTTP. Default 8000; 0 for any that is free. */
+  readonly port?: number;
+  /** Of gRPC; 0 for any that is free. Default: no gRPC. */
+  readonly grpcPort?: number;
+  /** Opens the admin routes to who has it: at least 16 characters. Without it they are closed. */
+  readonly token?: string;
+  /** Serves HTTPS. */
+  readonly tls?: ServeTls;
+  readonly limits?: ServeLimits;
+  readonly timeouts?: ServeTimeouts;
+  /** Level of the log, or a logger. Default `info`, to standard error. */
+  readonly log?: Logger | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  /** One in so many requests that went well leaves a line at `info`; those that failed always do. Default 0: none. */
+  readonly logEvery?: number;
+}
+
+export interface ServeLimits {
+  /** Of a request's body, decompressed. Default 64 MiB. */
+  readonly bodyBytes?: number;
+  /** Inputs of a request, and outputs asked for. Default 256. */
+  readonly tensors?: number;
+  /** Of one tensor. Default 2^24. */
+  readonly elements?: number;
+  /** Open at once; what comes above is refused. Default 4096. */
+  readonly connections?: number;
+}
+
+export interface ServeTimeouts {
+  /** Until a request's headers are there. Default 10 s. */
+  readonly headersMs?: number;
+  /** Until a request is there as a whole. Default 60 s. */
+  readonly requestMs?: number;
+  /** Of a connection without a request. Default 65 s. */
+  readonly keepAliveMs?: number;
+  /** Of a prediction, the wait for it included; a request may ask for less. Default 30 s. */
+  readonly predictMs?: number;
+  /** How long `close` waits for requests that are under way. Default 10 s. */
+  readonly drainMs?: number;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  readonly port: number;
+  /** Of gRPC; null without it. */
+  readonly grpcPort: number | null;
+  /** Stops being ready, lets requests that are under way end, and closes. Sessions stay open. */
+  close(): Promise<void>;
+}
+
+const LEAST_TOKEN_CHARACTERS = 16;
+
+const port = v.pipe(v.number(), v.integer('a port'), v.minValue(0), v.maxValue(65535));
+const schema = v.strictObject({
+  models: v.custom<Readonly<Record<string, Servable>>>(
+    (models) => typeof models === 'object' && models !== null && Object.keys(models).length > 0,
+    'at least one session by its name',
+  ),
+  host: v.optional(v.pipe(v.string(), v.nonEmpty('a host name')), '127.0.0.1'),
+  port: v.optional(port, 8000),
+  grpcPort: v.optional(port),
+  token: v.optional(
+    v.pipe(
+      v.string(),
+      v.minLength(LEAST_TOKEN_CHARACTERS, `a token of at least ${LEAST_TOKEN_CHARACTERS} characters`),
+      v.regex(/^[\x21-\x7e]+$/, 'a token of visible ASCII characters'),
+    ),
+  ),
+  tls: v.optional(v.strictObject({ cert: v.string(), key: v.string(), ca: v.optional(v.string()) })),
+  limits: v.optional(
+    v.strictObject({
+      bodyBytes: v.optional(count, 64 * 1024 * 1024),
+      tensors: v.optional(count, 256),
+      elements: v.optional(count, 2 ** 24),
+      connections: v.optional(count, 4096),
+    }),
+    {},
+  ),
+  timeouts: v.optional(
+    v.strictObject({
+      headersMs: v.optional(positive, 10_000),
+      requestMs: v.optional(positive, 60_000),
+      keepAliveMs: v.optional(positive, 65_000),
+      predictMs: v.optional(positive, 30_000),
+      drainMs: v.optional(nonNegative, 10_000),
+    }),
+    {},
+  ),
+  log: v.optional(
+    v.union([
+      v.picklist(['debug', 'info', 'warn', 'error', 'silent']),
+      v.custom<Logger>((log) => typeof (log as Logger | null)?.isLevelEnabled === 'function', 'a level, or a logger of pino'),
+    ]),
+    'info',
+  ),
+  logEvery: v.optional(v.pipe(nonNegative, v.integer('a whole number')), 0),
+});
+
+const isSecret = (path: string) => path === 'token' || path === 'tls.key';
+
+/**
+ * Serves models through the Open Inference Protocol over HTTP, and over gRPC where it is given a port.
+ *
+ * @example
+ * const session = await HotSwapSession.load('model.onnx');
+ * const server = await serve({ models: { mlp: session }, port: 8000 });
+ */
+export async function serve(options: ServeOptions): Promise<RunningServer> {
+  const { log, tls, ...checked } = parseOptions(schema, options, 'serve', isSecret);
+  const shared = {
+    ...checked,
+    models: new ServedModels(checked.models),
+    token: checked.token,
+    tls: tls && readTls(tls),
+    log: typeof log === 'string' ? pino({ level: log }, pino.destination({ dest: 2, sync: false })) : log,
+  };
+  const { host, timeouts, grpcPort } = checked;
+  const http = await listening(`${host}:${checked.port}`, () => startHttpServer(shared));
+  if (grpcPort === undefined) return { ...http, grpcPort: null };
+  try {
+    const options = { ...shared, port: grpcPort, predictMs: timeouts.predictMs };
+    const grpc = await listening(`${host}:${grpcPort}`, () => startGrpcServer(options));
+    const close = async () => void (await Promise.all([http.close(), grpc.close(timeouts.drainMs)]));
+    return { url: http.url, port: http.port, grpcPort: grpc.address.port, close };
+  } catch (error) {
+    await http.close();
+    throw error;
+  }
+}
+
+/** Starts a server; says which address it could not have, and why. */
+async function listening<T>(address: string, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start();
+  } catch (cause) {
+    const { code, syscall } = cause as NodeJS.ErrnoException;
+    if (syscall !== 'listen' && syscall !== 'getaddrinfo') throw cause;
+    throw new RxgradError('cannotListen', { address, problem: problems[code ?? ''] ?? String(code) }, { cause });
+  }
+}
+
+const problems: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process has it',
+  EACCES: 'this user may not (ports below 1024 are kept for others)',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  ENOTFOUND: 'there is no such host',
+};

@@ -1,0 +1,107 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FileCheckpoints, Parameters } from 'rxgrad';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Versions } from '../../src/inference/versions.ts';
+
+const folders: string[] = [];
+afterEach(async () => {
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
+});
+
+async function checkpoints(): Promise<FileCheckpoints> {
+  const folder = await mkdtemp(join(tmpdir(), 'rxgrad-versions-'));
+  folders.push(folder);
+  return new FileCheckpoints(folder);
+}
+
+const model = () => Parameters.create({ w: { dims: [2], data: [0, 0] } });
+const load = (params: Parameters, version: number) => params.load({ w: [version, version] }, { version });
+const seen = (params: Parameters) => params.reader().read(({ w }, version) => [version, ...w!]);
+
+describe('versions', () => {
+  it('are gone back to, and stay until they are unpinned', async () => {
+    const params = model();
+    const versions = new Versions(params, undefined, null);
+    load(params, 3);
+    await versions.keep(['stable']);
+    load(params, 4);
+    await versions.keep();
+    load(params, 5);
+    expect(await versions.rollback()).toMatchObject({ version: 4, live: true, pinned: true });
+    expect(await versions.rollback('stable')).toMatchObject({ version: 3, live: true, pinned: true, labels: ['stable'] });
+    load(params, 6);
+    expect(seen(params)).toEqual([3, 3, 3]);
+    expect((await versions.list()).map(({ version, live }) => [version, live])).toEqual([
+      [4, false],
+      [3, true],
+    ]);
+    expect(versions.unpin()).toMatchObject({ version: 6, live: true, pinned: false });
+    expect(seen(params)).toEqual([6, 6, 6]);
+  });
+
+  it('are brought back from checkpoints', async () => {
+    const store = await checkpoints();
+    const params = model();
+    for (const version of [2, 7]) {
+      load(params, version);
+      await store.write(version, params.stateDict());
+    }
+    load(params, 9);
+    const versions = new Versions(params, undefined, store);
+    expect((await versions.list()).map(({ version, inMemory, live }) => [version, inMemory, live])).toEqual([
+      [9, true, true],
+      [7, false, false],
+      [2, false, false],
+    ]);
+    expect(await versions.rollback(2)).toMatchObject({ version: 2, live: true, pinned: true, inMemory: true });
+    expect(seen(params)).toEqual([2, 2, 2]);
+    expect(await versions.label(7, 'stable')).toMatchObject({ version: 7, labels: ['stable'], live: false });
+    await expect(versions.rollback(3)).rejects.toThrow(/expected a version that is there \(7, 2\), got 3/);
+    await expect(versions.rollback('candidate')).rejects.toThrow(
+      /expected a version that is there \(.*7 stable.*\), got candidate/,
+    );
+  });
+
+  it('that are not finite are not brought back', async () => {
+    const store = await checkpoints();
+    const params = model();
+    params.load({ w: [1, Number.NaN] }, { version: 5 });
+    await store.write(5, params.stateDict());
+    load(params, 6);
+    const versions = new Versions(params, undefined, store);
+    await expect(versions.rollback(5)).rejects.toThrow(/got NaN or Infinity in version 5/);
+    expect(seen(params)).toEqual([6, 6, 6]);
+  });
+
+  it('are kept now and then, as many as asked for', async () => {
+    const params = model();
+    const versions = new Versions(params, { last: 2, everyVersions: 3 }, null);
+    for (let version = 1; version <= 10; version++) {
+      load(params, version);
+      versions.note();
+      await new Promise(setImmediate);
+    }
+    expect((await versions.list()).map(({ version }) => version)).toEqual([10, 7]);
+  });
+
+  it('say what cannot be gone back to', async () => {
+    const versions = new Versions(model(), undefined, null);
+    await expect(versions.rollback()).rejects.toThrow(
+      /expected a version that is there \(one in memory that is older than 0\), got none/,
+    );
+    await expect(versions.pin(12)).rejects.toThrow(/expected a version that is there \(none is\), got 12/);
+  });
+
+  it('do not leave what is pinned for weights that are not finite', async () => {
+    const params = model();
+    const versions = new Versions(params, undefined, null);
+    load(params, 1);
+    await versions.pin();
+    load(params, 2);
+    params.load({ w: [Number.POSITIVE_INFINITY, 0] });
+    expect(() => versions.unpin()).toThrow(/got NaN or Infinity in version 3/);
+    expect(seen(params)).toEqual([1, 1, 1]);
+  });
+});
