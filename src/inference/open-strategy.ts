@@ -10,6 +10,7 @@ import { withExternalWeights } from './onnx/with-external-weights.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openRunners } from './open-runners.ts';
 import type { ModelSource, Opening } from './open-session.ts';
+import type { ConstantModel } from './rebuilding/building-worker.ts';
 import { LateRunner } from './rebuilding/late-runner.ts';
 import { RebuildRunner } from './rebuilding/rebuild-runner.ts';
 import type { Feeds, Runner } from './runner.ts';
@@ -77,9 +78,8 @@ async function openRebuild(setup: StrategySetup, reason: string): Promise<Opened
     return new RunnerGroup(runners);
   });
   const workers = Math.max(1, setup.workers);
-  const model = { source: asConstant(setup), options, inputNames: inputs.map(({ name }) => name) };
   const request = firstRequest(setup);
-  const runner = await RebuildRunner.open(model, params, { workers, everyMs: setup.rebuildEveryMs, kept, request });
+  const runner = await RebuildRunner.open(asConstant(setup), params, { workers, everyMs: setup.rebuildEveryMs, kept, request });
   const strategy = {
     status: { taken: 'rebuild', reason } as const,
     get version() {
@@ -91,18 +91,17 @@ async function openRebuild(setup: StrategySetup, reason: string): Promise<Opened
 }
 
 function openAuto(setup: StrategySetup, { runners, opening }: OpenedStrategy): OpenedStrategy {
-  const { inputs, params, options, maxStaleness } = setup;
+  const { params, options, maxStaleness } = setup;
   const isLocal = setup.workers === 0;
-  const inputNames = inputs.map(({ name }) => name);
-  const source = asConstant(setup);
-  const models = { inputs: asInputs(setup), constant: source, options, inputNames };
-  const runner = new AutoRunner({ source, options, inputNames }, params, isLocal ? runners[0]! : new RunnerGroup(runners), {
+  const constant = asConstant(setup);
+  const models = { inputs: { source: asInputs(setup), options }, constant };
+  const runner = new AutoRunner(constant, params, isLocal ? runners[0]! : new RunnerGroup(runners), {
     workers: Math.max(1, setup.workers),
     everyMs: setup.rebuildEveryMs,
     isLocal,
     measure: (requests) => tryStrategies(models, params, requests, isLocal),
     measureEveryMs: MEASURE_EVERY_MS,
-    isUploaded: (options.executionProviders ?? []).some((one) => (typeof one === 'string' ? one : one.name) !== 'cpu'),
+    isUploaded: opening.providers[0] !== 'cpu',
     ms: maxStaleness?.ms,
     versions: maxStaleness?.versions,
   });
@@ -121,8 +120,13 @@ function asInputsOrError(setup: StrategySetup): ModelSource | RxgradError {
   }
 }
 
-function asConstant({ model, params }: StrategySetup): ModelSource {
-  return { name: model.name, bytes: withExternalWeights(model, params.places), folder: model.folder };
+function asConstant({ model, inputs, params, options }: StrategySetup): ConstantModel {
+  const { bytes, files } = withExternalWeights(model, params.places);
+  return {
+    source: { name: model.name, bytes, folder: model.folder },
+    options: { ...options, externalData: [...(options.externalData ?? []), ...files] },
+    inputNames: inputs.map(({ name }) => name),
+  };
 }
 
 function firstRequest({ model, inputs }: StrategySetup): Feeds | null {

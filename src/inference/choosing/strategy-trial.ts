@@ -3,6 +3,7 @@ import type { InferenceSession } from 'onnxruntime-node';
 import type { Parameters } from '../../params/parameters.ts';
 import { letGo } from '../link-client.ts';
 import type { ModelSource } from '../open-session.ts';
+import type { ConstantModel } from '../rebuilding/building-worker.ts';
 import type { PlainFeeds } from '../rebuilding/plain-feeds.ts';
 import { stopAtExit } from '../stop-at-exit.ts';
 import { COUNTS, linkWords, REQUESTED } from '../thread-link.ts';
@@ -12,10 +13,8 @@ import type { TrialAnswer, TrialSetup } from './trial-thread.ts';
 
 /** A model as both strategies run it. */
 export interface BothModels {
-  readonly inputs: ModelSource;
-  readonly constant: ModelSource;
-  readonly options: InferenceSession.SessionOptions;
-  readonly inputNames: readonly string[];
+  readonly inputs: { readonly source: ModelSource; readonly options: InferenceSession.SessionOptions };
+  readonly constant: ConstantModel;
 }
 
 /**
@@ -23,17 +22,18 @@ export interface BothModels {
  * to a thread and back for rebuild, as where inputs needs none.
  */
 export async function tryStrategies(
-  { inputs, constant, options, inputNames }: BothModels,
+  { inputs, constant }: BothModels,
   params: Parameters,
   requests: readonly PlainFeeds[],
   hops: boolean,
 ): Promise<Omit<StrategyFigures, 'batch'>> {
   const { port1, port2 } = new MessageChannel();
   const words = linkWords();
-  const ofBoth = { options, inputNames };
+  const { inputNames } = constant;
   const constants = start<ConstantsSetup, ConstantsAnswer>('constants-thread', port2, words, params, {
-    ...ofBoth,
-    model: constant,
+    model: constant.source,
+    options: constant.options,
+    inputNames,
     weights: params.share(),
     weightBytes: params.byteLength,
     link: { words, port: port2 },
@@ -43,8 +43,9 @@ export async function tryStrategies(
     const { buildMs, outputNames } = await constants.answer;
     const own = linkWords();
     const trial = start<TrialSetup, TrialAnswer>('trial-thread', port1, own, params, {
-      ...ofBoth,
-      model: inputs,
+      model: inputs.source,
+      options: inputs.options,
+      inputNames,
       outputNames,
       weights: params.share(),
       link: { words, port: port1 },

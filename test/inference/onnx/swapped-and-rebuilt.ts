@@ -8,7 +8,7 @@ import { expectClose } from './example-models.ts';
 type Feeds = Record<string, Tensor>;
 
 /**
- * Expects of a model that it predicts in a live session as onnxruntime does by itself, and after its weights have changed as a
+ * Expects of a model that it predicts in live sessions of both strategies as onnxruntime does by itself, and after its weights have changed as a
  * session that was built from the changed ones: to the bit, unless told how far apart they may be.
  */
 export async function expectSwappedAsRebuilt(
@@ -17,9 +17,16 @@ export async function expectSwappedAsRebuilt(
   feeds: Feeds,
   { trainable, tolerance = 0 }: { trainable?: readonly string[]; tolerance?: number } = {},
 ): Promise<HotSwapSession> {
-  const session = await HotSwapSession.load(onnx, undefined, trainable ? { trainable } : {});
-  t.onTestFinished(() => session.dispose());
-  expectSame(await predicted(session, feeds), await outputsOf(onnx, feeds), tolerance);
+  const options = trainable ? { trainable } : {};
+  const session = await HotSwapSession.load(onnx, undefined, options);
+  const constant = await HotSwapSession.load(onnx, session.params, { ...options, strategy: 'rebuild' });
+  t.onTestFinished(async () => {
+    await constant.dispose();
+    await session.dispose();
+  });
+  const original = await outputsOf(onnx, feeds);
+  expectSame(await predicted(session, feeds), original, tolerance);
+  expectSame(await predicted(constant, feeds), original, tolerance);
 
   const changed = Object.fromEntries(
     [...session.params].map(({ name, data }) => [name, data.map((x, i) => 0.9 * x + 0.05 * Math.sin(i + 1))]),
@@ -28,7 +35,10 @@ export async function expectSwappedAsRebuilt(
   session.params.load(changed);
   const after = await predicted(session, feeds);
   expect(after).not.toEqual(before);
-  expectSame(after, await outputsOf(withInitializers(readModel(onnx), changed, { alone: true }), feeds), tolerance);
+  const rebuilt = await outputsOf(withInitializers(readModel(onnx), changed, { alone: true }), feeds);
+  expectSame(after, rebuilt, tolerance);
+  while (constant.version !== session.version) await constant.predict(feeds);
+  expectSame(await predicted(constant, feeds), rebuilt, tolerance);
   return session;
 }
 

@@ -20,7 +20,7 @@ export function constantModel(onnx: string | Uint8Array): { model: ConstantModel
   const model = readModel(onnx);
   const weights = trainableInitializers(model);
   const params = Parameters.create(Object.fromEntries(weights.map(({ name, dims, data }) => [name, { dims, data }])));
-  const bytes = withExternalWeights(model, params.places);
+  const { bytes } = withExternalWeights(model, params.places);
   const names = model.graph.input.map(({ name }) => name);
   return { model: { source: { ...model, bytes }, options: {}, inputNames: names }, params };
 }
