@@ -86,7 +86,7 @@ export class Beforehand {
   }
 
   #noteStaleness({ policy }: Operation & { op: 'staleness' }, plan: Plan, base: number): boolean {
-    const staleness = this.#writer.params.version - base;
+    const staleness = this.#writer.version - base;
     if (policy.type === 'scale' && staleness > 0) {
       const factor = stalenessFactor(staleness);
       this.#prepare(plan, () => [factor, Number.POSITIVE_INFINITY, 0]);

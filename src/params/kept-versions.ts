@@ -1,12 +1,12 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { RxgradError } from '../errors.ts';
-import type { Arena } from '../kernels/arena.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { expectOption } from '../options.ts';
-import { type LeftRight, MOST_KEPT, type Origin, type Slot } from './left-right.ts';
-import type { Origins, WeightsFacts } from './origins.ts';
+import { MOST_KEPT, type Origin, type Slot } from './left-right.ts';
+import type { WeightsFacts } from './origins.ts';
 import type { ScanSeat } from './scan-seat.ts';
-import type { ParameterPlace, Weights } from './weights-reader.ts';
+import type { WeightBuffers } from './weight-buffers.ts';
+import type { Weights } from './weights-reader.ts';
 
 /** A version whose weights are kept in memory: to show it is the flip of an index. */
 export interface KeptVersion extends WeightsFacts {
@@ -30,24 +30,12 @@ interface Kept extends WeightsFacts {
   readonly labels: Set<string>;
 }
 
-/** What they are kept of. */
-interface Owner {
-  readonly arena: Arena;
-  readonly leftRight: LeftRight;
-  readonly origins: Origins;
-  readonly places: readonly ParameterPlace[];
-  readonly byteLength: number;
-  readonly weights: readonly [number, number];
-  readonly seat: ScanSeat;
-  readonly finite: boolean;
-}
-
 /**
  * Versions of the weights that stay in memory, as copies that readers on every thread can be shown. The oldest goes when there
  * are more than {@link limit}; one that has a label, is live or is being read stays.
  */
 export class KeptVersions {
-  readonly #owner: Owner;
+  readonly #owner: WeightBuffers;
   /** Oldest first. */
   #kept: Kept[] = [];
   #free: Slot[] = Array.from({ length: MOST_KEPT }, (_, i) => 2 + i);
@@ -55,7 +43,7 @@ export class KeptVersions {
   /** One copy at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(owner: Owner) {
+  constructor(owner: WeightBuffers) {
     this.#owner = owner;
   }
 
@@ -107,8 +95,9 @@ export class KeptVersions {
    * `writer` is the seat of the scan that writes it: default the parameters' own.
    */
   keepLatest(options: KeepOptions & { readonly writer?: ScanSeat } = {}): Promise<KeptVersion> {
-    const { leftRight, seat, finite } = this.#owner;
-    if (!finite) return Promise.reject(new RxgradError('weightsNotFinite', { version: leftRight.version(leftRight.latest) }));
+    const { leftRight, seat, finiteness } = this.#owner;
+    if (!finiteness.all)
+      return Promise.reject(new RxgradError('weightsNotFinite', { version: leftRight.version(leftRight.latest) }));
     const slot = leftRight.latest;
     const copied = this.#inTurn(() => this.#copy(slot, options));
     (options.writer ?? seat).hold(copied.then(() => {}));

@@ -1,8 +1,9 @@
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { copyBytes } from '../kernels/kernels.ts';
+import { noteFinite } from './note-finite.ts';
 import type { LogPlace } from './origins.ts';
-import type { Parameters } from './parameters.ts';
-import { noteFinite } from './patch.ts';
+import type { WeightBuffers } from './weight-buffers.ts';
+import type { ParameterPlace } from './weights-reader.ts';
 import { WeightsWriter } from './weights-writer.ts';
 
 /** What is said of weights that are loaded. */
@@ -15,13 +16,13 @@ export interface LoadOptions {
   readonly madeAtMs?: number;
 }
 
-/** Replaces weights by one new version, blocking the thread where the side to be written is still being read. */
+/** Writes weights as one new version, which is the newest then, blocking the thread where the side to be written is still being read. */
 export function loadWeights(
-  params: Parameters,
+  params: WeightBuffers,
   values: Readonly<Record<string, ArrayLike<number>>>,
-  { version = params.version + 1, position = null, madeAtMs }: LoadOptions,
+  { version, position = null, madeAtMs }: LoadOptions,
 ): void {
-  assertNoDifferences(Object.entries(values).flatMap(([name, data]) => differencesOf(params, name, data)));
+  assertNoDifferences(Object.entries(values).flatMap(([name, data]) => differencesOf(params.places, name, data)));
   if (params.seat.held) {
     throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
   }
@@ -36,14 +37,13 @@ export function loadWeights(
     arena.floats(writer.to + offset, length).set(values[name]!);
     noteFinite(params, index, 'all', writer.to);
   }
-  writer.commit(version, origins.of(position, madeAtMs), (noted) => {
+  writer.commit(version ?? leftRight.version(leftRight.latest) + 1, origins.of(position, madeAtMs), (noted) => {
     for (const [index] of written) noted.add(index);
   });
-  params.swap();
 }
 
-function differencesOf(params: Parameters, name: string, data: ArrayLike<number>): string[] {
-  if (!params.has(name)) return [`"${name}" is not a parameter (there are ${params.names.join(', ')})`];
-  const { length, dims } = params.get(name);
-  return length === data.length ? [] : [`"${name}" has ${length} values [${dims}], got ${data.length}`];
+function differencesOf(places: readonly ParameterPlace[], name: string, data: ArrayLike<number>): string[] {
+  const own = places.find((place) => place.name === name);
+  if (!own) return [`"${name}" is not a parameter (there are ${places.map((place) => place.name).join(', ')})`];
+  return own.length === data.length ? [] : [`"${name}" has ${own.length} values [${own.dims}], got ${data.length}`];
 }

@@ -9,9 +9,9 @@ import { type KeptVersion, KeptVersions } from './kept-versions.ts';
 import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
 import { CONTROL_BYTES, LeftRight } from './left-right.ts';
 import { type LoadOptions, loadWeights } from './load-weights.ts';
+import { noteFinite } from './note-finite.ts';
 import { Origins, type WeightsFacts } from './origins.ts';
 import { type Parameter, parameterOf } from './parameter.ts';
-import { noteFinite } from './patch.ts';
 import { ScanSeat } from './scan-seat.ts';
 import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
@@ -177,6 +177,7 @@ export class Parameters implements Iterable<Parameter> {
    */
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: LoadOptions = {}): void {
     loadWeights(this, values, options);
+    this.swap();
   }
 
   /** Begins to follow what is written. To be closed by whoever asks. */

@@ -1,11 +1,11 @@
 import { copyBytes } from '../kernels/kernels.ts';
 import type { Difference } from './differences.ts';
+import { type Extent, noteFinite } from './note-finite.ts';
 import type { WeightsFacts } from './origins.ts';
 import type { Parameters } from './parameters.ts';
 import { WeightsWriter } from './weights-writer.ts';
 
-/** How much of a parameter is written: all of it, these rows, or any part, which counts as all of it afterwards. */
-export type Extent = 'all' | 'part' | Int32Array;
+export type { Extent } from './note-finite.ts';
 
 /**
  * Writes parts of the weights as one new version, which goes live at once; what is not written stays as it is. `write` gets
@@ -44,27 +44,6 @@ export async function patch(
   });
   for (const { address, count } of written) arena.release(address, 4 * count);
   params.swap();
-}
-
-/** Notes whether what was written of a parameter, in the weights at an address, is finite. */
-export function noteFinite(
-  { arena, places, finiteness }: Pick<Parameters, 'arena' | 'places' | 'finiteness'>,
-  index: number,
-  extent: Extent,
-  at: number,
-): void {
-  const { offset, length, dims } = places[index]!;
-  const areFinite = (from: number, count: number) => Number.isFinite(arena.kernels.sumOfSquares(at + offset + 4 * from, count));
-  if (typeof extent === 'string') {
-    finiteness.note(index, areFinite(0, length), true);
-    return;
-  }
-  const width = length / dims[0]!;
-  finiteness.note(
-    index,
-    extent.every((row) => areFinite(row * width, width)),
-    false,
-  );
 }
 
 /** Copies what one side lacks of a parameter from the other. */

@@ -1,16 +1,16 @@
 import type { Difference, Written } from './differences.ts';
 import type { Origin, Side } from './left-right.ts';
-import type { Parameters } from './parameters.ts';
+import type { WeightBuffers } from './weight-buffers.ts';
 
 /**
  * Writes the weights of some parameters, one version after the other, on a side that nobody reads. What a step does not write
  * whole has to be brought up to date there first: see {@link lack}.
  */
 export class WeightsWriter {
-  readonly params: Parameters;
+  readonly params: WeightBuffers;
   #side: Side = 0;
 
-  constructor(params: Parameters) {
+  constructor(params: WeightBuffers) {
     this.params = params;
   }
 
@@ -30,6 +30,11 @@ export class WeightsWriter {
   /** Chooses the side for the next version. */
   begin(): void {
     this.#side = this.params.leftRight.begin();
+  }
+
+  /** The number of the newest weights. */
+  get version(): number {
+    return this.params.leftRight.version(this.params.leftRight.latest);
   }
 
   /** The address of the newest weights. */
