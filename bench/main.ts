@@ -10,7 +10,9 @@ const benches: Readonly<Record<string, () => Promise<{ default: () => Report | P
   swap: () => import('./swap.ts'),
   gate: () => import('./gate.ts'),
   timer: () => import('./timer.ts'),
+  pool: () => import('./pool.ts'),
   http: () => import('./http.ts'),
+  training: () => import('./training.ts'),
 };
 
 const names = process.argv.slice(2);

@@ -93,6 +93,8 @@ function overlapped(predict: () => Promise<unknown>): Contestant {
 /** Predicts until the session has chosen a strategy. */
 async function settle(session: HotSwapSession, x: Tensor): Promise<void> {
   const deadline = performance.now() + 20_000;
-  while (session.status.strategy.reason === undefined && performance.now() < deadline) await session.predict({ x });
+  while (session.status.strategy.inputsMs === undefined && performance.now() < deadline) {
+    await Promise.all(Array.from({ length: 4 }, () => session.predict({ x })));
+  }
   console.log(`auto: ${JSON.stringify(session.status.strategy)}`);
 }

@@ -25,6 +25,9 @@ async def infer(request: Request) -> Response:
     return Response(orjson.dumps({"model_name": "m", "outputs": [answer]}), media_type="application/json")
 
 
-listening = socket.create_server(("127.0.0.1", 0))
+# With its protocol named, asyncio sends small answers at once, as where uvicorn opens the socket itself.
+listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+listening.bind(("127.0.0.1", 0))
+listening.listen(2048)
 print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="warning", loop=sys.argv[2], http=sys.argv[3])).run(sockets=[listening])
