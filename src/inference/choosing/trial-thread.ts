@@ -93,7 +93,10 @@ async function burst(run: () => Promise<RunResult>, onTheirWay: number): Promise
   const startedAt = performance.now();
   let durationMs = 0;
   const inTurn = async (): Promise<void> => {
-    for (let i = 0; i < BURST; i += onTheirWay) durationMs += (await run()).durationMs;
+    for (let i = 0; i < BURST; i += onTheirWay) {
+      const result = await run();
+      durationMs += result.durationMs;
+    }
   };
   await Promise.all(Array.from({ length: onTheirWay }, inTurn));
   return { runMs: durationMs / BURST, wholeMs: (performance.now() - startedAt) / BURST };
