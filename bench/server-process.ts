@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 /** A server in a process of its own, which prints its address once it listens. */
 export interface ServerProcess {
   readonly url: string;
+  readonly pid: number;
   /** Bytes of memory that it has now. */
   residentBytes(): number;
   stop(): Promise<void>;
@@ -54,6 +55,7 @@ export async function startServer(
   ]).finally(() => clearTimeout(timer));
   return {
     url,
+    pid: child.pid!,
     residentBytes: () => residentBytesOf(child.pid!),
     async stop() {
       child.kill('SIGTERM');

@@ -1,41 +1,56 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Tensor } from 'onnxruntime-node';
 import { Subject } from 'rxjs';
 import {
+  embeddedLog,
   type GradientBatch,
   gradientBatch,
   HotSwapSession,
   type HotSwapSessionOptions,
   hotSwap,
   momentum,
+  weightsFrom,
 } from '../src/index.ts';
 import { mlpModel } from './mlp-model.ts';
 import { takeTurns } from './race.ts';
 import { atMost, type Report, rowOf, type Table } from './report.ts';
+import { startServer } from './server-process.ts';
 import { pairedRatio, quantile } from './statistics.ts';
 
 const sizes = [256, 768, 1024, 16] as const;
-const rounds = 7;
-const seconds = 3;
+const rounds = 5;
+const seconds = 4;
 /** Predictions a second, whatever becomes of those before: as they come from outside. */
 const perSecond = 200;
 const batchesPerSecond = 25;
+/** Batches from one publication of the weights to the next: two seconds. */
+const publishEvery = 50;
 const limit = 1.1;
-const ways: Readonly<Record<string, HotSwapSessionOptions>> = {
-  'on this thread': {},
-  'on a thread of its own': { workers: 1 },
+const ways: Readonly<Record<string, () => Promise<Found>>> = {
+  'on the thread that trains': () => withTraining({}),
+  'on a thread beside it': () => withTraining({ workers: 1 }),
+  'in a process that follows its weights': withReplica,
 };
 
-/** How long predictions take while the same process trains, beside those of one that does not. */
+/** By round, what each prediction took. */
+interface Found {
+  readonly idle: number[][];
+  readonly training: number[][];
+}
+
+/** How long predictions take while weights change, beside while they do not. */
 export default async function training(): Promise<Report> {
   const tables: Table[] = [];
   const aims = [];
-  for (const [way, options] of Object.entries(ways)) {
-    const found = await measure(options);
+  for (const [way, measure] of Object.entries(ways)) {
+    const found = await measure();
     tables.push({
       title: `predictions ${way}`,
       unit: 'ms',
-      rows: Object.entries(found).flatMap(([what, times]) => [
+      rows: Object.entries(found).flatMap(([what, times]: [string, number[][]]) => [
         rowOf(
           `${what}, p50`,
           times.map((of) => quantile(of, 0.5)),
@@ -60,37 +75,74 @@ export default async function training(): Promise<Report> {
   };
 }
 
-async function measure(options: HotSwapSessionOptions): Promise<{ readonly idle: number[][]; readonly training: number[][] }> {
+async function withTraining(options: HotSwapSessionOptions): Promise<Found> {
   const session = await HotSwapSession.load(mlpModel(sizes), undefined, options);
-  await session.warmUp();
   const batches$ = new Subject<GradientBatch>();
   const subscription = batches$.pipe(momentum(session.params, { lr: 1e-6 }), hotSwap(session)).subscribe();
   const gradients = Object.fromEntries([...session.params].map(({ name, data }) => [name, data.map((x) => x / 100)]));
   const batch = gradientBatch({ gradients });
-  const times: { idle: number[][]; training: number[][] } = { idle: [], training: [] };
+  const found = await inTurns(session, () => {
+    const ending = new AbortController();
+    const trained = train(batches$, batch, ending.signal);
+    return () => {
+      ending.abort();
+      return trained;
+    };
+  });
+  subscription.unsubscribe();
+  await session.dispose();
+  return found;
+}
+
+/** Another process trains, and stands still in between. */
+async function withReplica(): Promise<Found> {
+  const folder = await mkdtemp(join(tmpdir(), 'rxgrad-training-'));
+  const path = join(folder, 'log.db');
+  const transport = await embeddedLog(path);
+  await transport.createTopic('weights', { compacted: true });
+  const args = [path, 'weights', JSON.stringify(sizes), String(batchesPerSecond), String(publishEvery)];
+  // The last core is its own: threads for its steps would take turns with the predictions.
+  const own = ['taskset', '-c', String(cpus().length - 1), process.execPath, '--disable-warning=ExperimentalWarning'];
+  const trainer = await startServer('./servers/trainer.ts', args, own);
+  const session = await HotSwapSession.load(mlpModel(sizes));
+  const following = weightsFrom(transport, { topic: 'weights', model: 'm', into: session.params }).pipe(hotSwap(session));
+  const subscription = following.subscribe();
+  try {
+    return await inTurns(session, () => {
+      const before = session.version;
+      process.kill(trainer.pid, 'SIGCONT');
+      return async () => {
+        process.kill(trainer.pid, 'SIGSTOP');
+        if (session.version <= before) throw new Error(`expected weights above version ${before}, but none came`);
+      };
+    });
+  } finally {
+    process.kill(trainer.pid, 'SIGCONT');
+    await trainer.stop();
+    subscription.unsubscribe();
+    await session.dispose();
+    await transport.close();
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Predicts while training rests, and while it goes on, in turns; the first round warms up. */
+async function inTurns(session: HotSwapSession, begin: () => () => Promise<void>): Promise<Found> {
+  await session.warmUp();
+  const found: Found = { idle: [], training: [] };
   await takeTurns(
     {
-      idle: async () => record(times.idle, await predictAtRate(session)),
+      idle: async () => found.idle.push(await predictAtRate(session)),
       training: async () => {
-        const ending = new AbortController();
-        const trained = train(batches$, batch, ending.signal);
-        const found = await predictAtRate(session);
-        ending.abort();
-        await trained;
-        return record(times.training, found);
+        const end = begin();
+        const times = await predictAtRate(session);
+        await end();
+        return found.training.push(times);
       },
     },
     rounds,
   );
-  subscription.unsubscribe();
-  await session.dispose();
-  // The first round warms up.
-  return { idle: times.idle.slice(1), training: times.training.slice(1) };
-}
-
-function record(rounds: number[][], times: number[]): number {
-  rounds.push(times);
-  return times.length;
+  return { idle: found.idle.slice(1), training: found.training.slice(1) };
 }
 
 async function train(batches$: Subject<GradientBatch>, batch: GradientBatch, signal: AbortSignal): Promise<void> {

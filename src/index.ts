@@ -28,6 +28,7 @@ export {
   type HotSwapSessionOptions,
   type Prediction,
   type PredictOptions,
+  type SessionStatus,
   type StalenessOptions,
 } from './inference/hot-swap-session.ts';
 export type { KeepVersionsOptions, VersionEntry, VersionSource } from './inference/versions.ts';

@@ -59,7 +59,12 @@ export const serveOptions: readonly PipelineOption[] = [
     choices: ['inputs', 'rebuild', 'auto'],
   },
   { flags: '--providers <names>', summary: 'execution providers of onnxruntime, the best first (default: cpu)' },
-  { flags: '--max-batch <rows>', summary: 'rows that are predicted at once', default: 1, number: 'whole' },
+  {
+    flags: '--max-batch <rows>',
+    summary: 'rows that are predicted at once; 1 for each request by itself',
+    default: 64,
+    number: 'whole',
+  },
   { flags: '--max-delay-ms <ms>', summary: 'how long a batch waits for more rows', default: 0, number: 'any' },
   { flags: '--max-queue <count>', summary: 'predictions that may wait; more are refused', default: 1024, number: 'whole' },
   { flags: '--deadline-ms <ms>', summary: 'how long a prediction may take, its wait included', default: 30_000, number: 'any' },
