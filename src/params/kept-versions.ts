@@ -136,7 +136,10 @@ export class KeptVersions {
   #find(version: number | string): Kept {
     const found = this.#kept.find((kept) => isNamed(kept, version));
     if (found) return found;
-    const expected = this.#kept.map((kept) => [kept.version, ...kept.labels].join(' ')).join(', ') || 'none is';
+    const { leftRight } = this.#owner;
+    const kept = this.list().map((one) => [one.version, ...one.labels].join(' '));
+    const live = leftRight.version(leftRight.live);
+    const expected = [...(this.has(live) ? [] : [`${live}, which is live`]), ...kept].join(', ');
     throw new RxgradError('unknownVersion', { store: 'versions in memory', expected, got: version });
   }
 

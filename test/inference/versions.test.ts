@@ -91,7 +91,7 @@ describe('versions', () => {
     await expect(versions.rollback()).rejects.toThrow(
       /expected a version that is there \(one in memory that is older than 0\), got none/,
     );
-    await expect(versions.pin(12)).rejects.toThrow(/expected a version that is there \(none is\), got 12/);
+    await expect(versions.pin(12)).rejects.toThrow(/expected a version that is there \(0, which is live\), got 12/);
   });
 
   it('do not leave what is pinned for weights that are not finite', async () => {
