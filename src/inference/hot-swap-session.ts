@@ -1,6 +1,7 @@
 import { RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import { expectOption } from '../options.ts';
+import { attention } from '../params/attention.ts';
 import type { Slot } from '../params/left-right.ts';
 import { Parameters } from '../params/parameters.ts';
 import { assertFeeds } from './feeds.ts';
@@ -135,10 +136,13 @@ export class HotSwapSession {
     const asked = options?.version;
     const slot = asked === undefined ? null : this.#slotOf(asked);
     let result: RunResult;
+    attention.begin();
     try {
       result = await this.#pool.ask(feeds, slot, options);
     } catch (error) {
       throw runError(this.model, error);
+    } finally {
+      attention.end();
     }
     const { outputs, weights, durationMs } = result;
     const facts = this.params.origins.factsOf(weights);

@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
-import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import type { Arena } from '../kernels/arena.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import { KernelPool } from '../kernels/pool/kernel-pool.ts';
+import { attention } from '../params/attention.ts';
 import type { Parameters } from '../params/parameters.ts';
 
 /**
@@ -46,7 +46,7 @@ export class InPlace implements Execution {
 /** Elements that are done sooner than they are handed over, as where few rows of a large table are stepped. */
 const FEW = 2 ** 16;
 
-/** Elements that all threads together have done in about a millisecond: the calling one helps, which spares it the wait. */
+/** Elements that all threads together have done in about a millisecond: the calling one helps, which spares it the wait, unless it has predictions to make. */
 export const TOGETHER = 2 ** 21;
 
 /** For how long a step holds the calling thread before others have their turn. */
@@ -79,8 +79,8 @@ export class OnPool implements Execution {
     for (let result = step.next(); ; result = step.next()) {
       if (result.done) return result.value;
       if (!this.#finishNoted()) await this.#pool.done();
-      else if (performance.now() < turnAt) continue;
-      await eventLoopTurn();
+      else if (performance.now() < turnAt && !attention.isWanted) continue;
+      await attention.turn();
       turnAt = performance.now() + TURN_MS;
     }
   }
@@ -96,7 +96,7 @@ export class OnPool implements Execution {
       return true;
     }
     if (!started) this.#pool.start();
-    return noted <= TOGETHER && this.#pool.join();
+    return noted <= TOGETHER && !attention.isWanted && this.#pool.join();
   }
 
   close(): Promise<void> {
