@@ -1,9 +1,10 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
 import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { replaceFile } from './replace-file.ts';
 
 export interface FileCheckpointsOptions {
   /** How many are kept beside those that are pinned. Default 5. */
@@ -77,21 +78,7 @@ export class FileCheckpoints implements CheckpointStore {
     const part = join(this.#folder, `.${process.pid}-${this.#parts++}.part`);
     this.#writing.add(part);
     try {
-      const file = await open(part, 'w');
-      try {
-        await file.writeFile(bytes);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(part, path);
-      const folder = await open(this.#folder, 'r');
-      // Windows cannot synchronise a folder, and needs not: its renames are journalled.
-      await folder.sync().catch(() => {});
-      await folder.close();
-    } catch (error) {
-      await rm(part, { force: true }).catch(() => {});
-      throw error;
+      await replaceFile(path, part, bytes);
     } finally {
       this.#writing.delete(part);
     }

@@ -1,5 +1,6 @@
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { replaceFile } from '../checkpoints/replace-file.ts';
 import { RxgradError } from '../errors.ts';
 
 /** Fails where there is a file already, unless it may be replaced. */
@@ -14,16 +15,8 @@ export async function assertFree(path: string, option: string, force: boolean): 
 export async function writeWhole(path: string, bytes: Uint8Array, option: string): Promise<void> {
   const part = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
   try {
-    const file = await open(part, 'wx');
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(part, path);
+    await replaceFile(path, part, bytes);
   } catch (cause) {
-    await rm(part, { force: true }).catch(() => {});
     const got = (cause as Error).message;
     throw new RxgradError('invalidOption', { option, expected: 'a file that can be written', got }, { cause });
   }

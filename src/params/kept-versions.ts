@@ -155,6 +155,8 @@ export class KeptVersions {
     const known = this.#kept.find((kept) => kept.version === facts.version);
     if (known) return this.#labelled(known, options);
     const from = leftRight.address(slot);
+    // First, so that the copy takes the place of what goes.
+    this.#makeRoom();
     const address = arena.allocate(byteLength);
     for (let at = 0; at < byteLength; at += PORTION_BYTES) {
       if (at > 0) await eventLoopTurn();

@@ -1,0 +1,23 @@
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** Writes a file at `part`, synchronises it and renames it to `path`, in the same folder: it is there whole, or as it was before. */
+export async function replaceFile(path: string, part: string, bytes: Uint8Array): Promise<void> {
+  try {
+    const file = await open(part, 'w');
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(part, path);
+    const folder = await open(dirname(path), 'r');
+    // Windows cannot synchronise a folder, and needs not: its renames are journalled.
+    await folder.sync().catch(() => {});
+    await folder.close();
+  } catch (error) {
+    await rm(part, { force: true }).catch(() => {});
+    throw error;
+  }
+}
