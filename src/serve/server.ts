@@ -1,6 +1,7 @@
 import { type Logger, pino } from 'pino';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
+import { channels, type StrategyObserved } from '../observe/channels.ts';
 import { count, nonNegative, parseOptions, positive } from '../options.ts';
 import { startGrpcServer } from './grpc/grpc-server.ts';
 import { startHttpServer } from './http/http-server.ts';
@@ -133,16 +134,31 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   };
   const { host, timeouts, grpcPort } = checked;
   const http = await listening(`${host}:${checked.port}`, () => startHttpServer(shared));
-  if (grpcPort === undefined) return { ...http, grpcPort: null };
+  const quiet = logStrategies(shared.log);
+  const closeHttp = (): Promise<void> => {
+    quiet();
+    return http.close();
+  };
+  if (grpcPort === undefined) return { ...http, close: closeHttp, grpcPort: null };
   try {
     const options = { ...shared, port: grpcPort, predictMs: timeouts.predictMs };
     const grpc = await listening(`${host}:${grpcPort}`, () => startGrpcServer(options));
-    const close = async () => void (await Promise.all([http.close(), grpc.close(timeouts.drainMs)]));
+    const close = async () => void (await Promise.all([closeHttp(), grpc.close(timeouts.drainMs)]));
     return { url: http.url, port: http.port, grpcPort: grpc.address.port, close };
   } catch (error) {
-    await http.close();
+    await closeHttp();
     throw error;
   }
+}
+
+/** Lets the log say which strategy sessions take, and why. Returns what ends that. */
+function logStrategies(log: Logger): () => void {
+  const tell = (observation: unknown): void => {
+    const { at, taken, reason } = observation as StrategyObserved;
+    log.info({ model: at, strategy: taken }, reason);
+  };
+  channels.strategy.subscribe(tell);
+  return () => channels.strategy.unsubscribe(tell);
 }
 
 /** Starts a server; says which address it could not have, and why. */

@@ -1,5 +1,8 @@
 import { type Observation, observations } from 'rxgrad';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
+import { madeUpRequest } from '../../../src/inference/made-up-request.ts';
+import { servable } from '../servable.ts';
+import { typedModel } from '../typed-model.ts';
 import { floats, start } from './running.ts';
 
 it('names every request: as the caller does, if plainly', async (t) => {
@@ -65,4 +68,21 @@ it('logs one in so many of those that went well', async (t) => {
   const { ask, lines } = await start(t, { logEvery: 3 });
   for (let i = 0; i < 7; i++) await ask('/v2');
   expect(lines.filter(({ msg, level }) => msg === 'request' && level === 30)).toHaveLength(2);
+});
+
+it('logs which strategy a session takes, and why', async (t) => {
+  const model = await servable(t, typedModel('float32'), { strategy: 'auto' });
+  const { session } = model;
+  const { lines } = await start(t, { model });
+  const feeds = madeUpRequest('m', session.inputs, 1);
+  await vi.waitFor(
+    async () => {
+      for (let i = 0; i < 32; i++) await session.predict(feeds);
+      expect(lines.find(({ strategy }) => strategy === 'inputs' || strategy === 'rebuild')).toMatchObject({
+        level: 30,
+        msg: expect.stringMatching(/takes [\d.]+ ms a run/),
+      });
+    },
+    { timeout: 20_000 },
+  );
 });
