@@ -1,4 +1,4 @@
-import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Tensor } from 'onnxruntime-node';
 import {
   type GateDecision,
@@ -6,6 +6,7 @@ import {
   gate,
   gradientBatch,
   HotSwapSession,
+  type HotSwapSessionOptions,
   hotSwap,
   type LabelledExamples,
   Parameters as ModelParameters,
@@ -140,6 +141,33 @@ describe('a gate', () => {
     expect(session.params.kept.find('candidate').version).toBe(2);
     expect(decisions).toHaveLength(1);
   });
+
+  it.each<HotSwapSessionOptions>([{ workers: 2 }, { maxBatch: 16 }, { strategy: 'rebuild' }])(
+    'promotes and rolls back what a session serves with %j',
+    { timeout: 60_000 },
+    async (options) => {
+      const loaded = await HotSwapSession.load(denseModel(1), undefined, options);
+      const { session, train, labelled$, decisions } = await gated({ maxLoss: 1 }, 0, loaded);
+      const serves = (weight: number) => vi.waitFor(async () => expect(await served(session)).toBe(weight), { timeout: 10_000 });
+      /** Scoring takes its time on threads. */
+      const decided = async (label: number): Promise<string> => {
+        const before = decisions.length;
+        for (let message = 0; message < 500 && decisions.length === before; message++) {
+          labelled$.next(labelled(label));
+          await delay(10);
+        }
+        return String(decisions[before]?.decision);
+      };
+      train(0.5);
+      // Threads that score are started when first needed.
+      await session.predict(labelled(0, 1).feeds, { version: 'stable' });
+      expect(await decided(0.5)).toBe('promoted');
+      await serves(0.5);
+      expect((await session.predict(labelled(0, 1).feeds, { version: 'fallback' })).version).toBe(0);
+      expect(await decided(0)).toBe('rolledBack');
+      await serves(0);
+    },
+  );
 
   it('keeps out what is worse, and lets it go', async () => {
     const { session, train, decide, updates } = await gated();
