@@ -1,4 +1,4 @@
-import { setTimeout as delay, setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Tensor } from 'onnxruntime-node';
 import {
   type GateDecision,
@@ -149,12 +149,19 @@ describe('a gate', () => {
       const loaded = await HotSwapSession.load(denseModel(1), undefined, options);
       const { session, train, labelled$, decisions } = await gated({ maxLoss: 1 }, 0, loaded);
       const serves = (weight: number) => vi.waitFor(async () => expect(await served(session)).toBe(weight), { timeout: 10_000 });
-      /** Scoring takes its time on threads. */
+      let scored = 0;
+      const predictions = observations().subscribe(({ kind }) => {
+        if (kind === 'prediction') scored += 1;
+      });
+      onTestFinished(() => predictions.unsubscribe());
+      /** Scoring takes its time on threads: one message after the other, each by two versions at least. */
       const decided = async (label: number): Promise<string> => {
         const before = decisions.length;
-        for (let message = 0; message < 500 && decisions.length === before; message++) {
+        for (let message = 0; message < 100 && decisions.length === before; message++) {
+          const until = scored + 2;
           labelled$.next(labelled(label));
-          await delay(10);
+          await vi.waitFor(() => expect(scored).toBeGreaterThanOrEqual(until), { timeout: 20_000, interval: 1 });
+          await settled();
         }
         return String(decisions[before]?.decision);
       };

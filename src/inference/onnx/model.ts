@@ -4,6 +4,7 @@ import { fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { RxgradError } from '../../errors.ts';
 import { takeCensus } from './census.ts';
 import { dataTypeName } from './data-types.ts';
+import { fatalProblemOf } from './fatal-nodes.ts';
 import { type GraphProto, type ModelProto, ModelProtoSchema, type NodeProto, type TensorProto } from './onnx_pb.ts';
 
 /** Protocol buffers end at 2 GiB; larger models keep their weights in files of external data. */
@@ -136,6 +137,10 @@ function parse(bytes: Uint8Array, name: string, folder: string | undefined): Mod
     'inputs',
     graph.input.map((input) => input.name),
   );
+  for (const node of nodesOf(graph)) {
+    const problem = fatalProblemOf(node);
+    if (problem) throw new RxgradError('invalidModel', { model: name, got: problem });
+  }
   return { name, folder, bytes, proto, graph };
 }
 

@@ -7,7 +7,7 @@ import { HotSwapSession, isRxgradError } from 'rxgrad';
 import { describe, expect, it } from 'vitest';
 import { dataTypes } from '../../../src/inference/onnx/data-types.ts';
 import { readModel } from '../../../src/inference/onnx/model.ts';
-import { attribute, buildModel, floats, graph, node, value } from './build-model.ts';
+import { attribute, buildModel, floats, graph, node, tensor, value } from './build-model.ts';
 import { example } from './example-models.ts';
 
 setFlagsFromString('--expose-gc');
@@ -47,6 +47,21 @@ describe('a model file', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('that onnxruntime would end the process over is refused: a Split of fewer outputs than it has, or more', async () => {
+    for (const said of [1, 2, 4]) {
+      const split = node('Split', ['h'], ['a', 'b', 'c'], [attribute('num_outputs', said)]);
+      const weights = tensor({ name: 'w', dataType: 1, dims: [6n, 6n], rawData: new Uint8Array(144) });
+      const outputs = ['a', 'b', 'c'].map((name) => value(name, ['n', 2]));
+      const bytes = buildModel({
+        node: [node('MatMul', ['x', 'w'], ['h']), split],
+        initializer: [weights],
+        input: [value('x', ['n', 6])],
+        output: outputs,
+      });
+      await expect(HotSwapSession.load(bytes)).rejects.toThrow(`a Split of ${said} outputs that has 3`);
+    }
   });
 
   it('of random bytes is refused', async () => {
