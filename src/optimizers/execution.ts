@@ -49,8 +49,8 @@ const FEW = 2 ** 16;
 /** Elements that all threads together have done in about a millisecond: the calling one helps, which spares it the wait, unless it has predictions to make. */
 export const TOGETHER = 2 ** 21;
 
-/** For how long a step holds the calling thread before others have their turn. */
-const TURN_MS = 0.5;
+/** What a stretch has to last for the calling thread to help. */
+const JOIN_MS = 0.5;
 
 /** On threads of its own. The calling one does little work alone, some together with them, and is free during much. */
 export class OnPool implements Execution {
@@ -75,13 +75,13 @@ export class OnPool implements Execution {
   }
 
   async finish<T>(step: Generator<void, T>): Promise<T> {
-    let turnAt = performance.now() + TURN_MS;
+    let turnAt = performance.now() + attention.stretchMs;
     for (let result = step.next(); ; result = step.next()) {
       if (result.done) return result.value;
       if (!this.#finishNoted()) await this.#pool.done();
-      else if (performance.now() < turnAt && !attention.isWanted) continue;
+      else if (performance.now() < turnAt) continue;
       await attention.turn();
-      turnAt = performance.now() + TURN_MS;
+      turnAt = performance.now() + attention.stretchMs;
     }
   }
 
@@ -96,7 +96,7 @@ export class OnPool implements Execution {
       return true;
     }
     if (!started) this.#pool.start();
-    return noted <= TOGETHER && !attention.isWanted && this.#pool.join();
+    return noted <= TOGETHER && attention.stretchMs >= JOIN_MS && this.#pool.join();
   }
 
   close(): Promise<void> {
