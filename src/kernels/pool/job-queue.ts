@@ -35,6 +35,9 @@ const NUMBERS = 2 ** NUMBER_BITS - 1;
 /** For how long a thread that found nothing to do looks on before it sleeps: as long as a megabyte takes to be copied. */
 const SPIN_MS = 0.2;
 
+/** After which a waiting thread looks again: a wake that gets lost on its way must not hold a scan for ever. */
+const LOOK_AGAIN_MS = 500;
+
 /**
  * Jobs in shared memory, for any number of threads: one fills it, all take jobs in turn. Who takes which is left to chance; so
  * jobs must not depend on each other. A ticket counts in its own round alone: a thread that was interrupted between taking one
@@ -98,7 +101,7 @@ export class JobQueue {
   async done(): Promise<void> {
     const count = this.#count;
     for (let done = this.#done; done !== count; done = this.#done) {
-      const wait = Atomics.waitAsync(this.#words, DONE, done);
+      const wait = Atomics.waitAsync(this.#words, DONE, done, LOOK_AGAIN_MS);
       if (wait.async) await wait.value;
     }
   }
