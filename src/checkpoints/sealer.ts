@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { copyBytes } from '../kernels/kernels.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { threadFile } from '../threads.ts';
 import { unsealedMetadata } from './checkpoint-file.ts';
 
 /** What the thread is given: a file with its header in place, and what is still to be copied into it. */
@@ -12,8 +13,7 @@ export interface SealingTask {
 // So much is copied sooner than a thread is woken.
 const AT_ONCE_BYTES = 2 ** 20;
 
-// As this file: TypeScript from the sources, JavaScript from what is built.
-const threadFile = new URL(import.meta.url.endsWith('.ts') ? './sealing-thread.ts' : './sealing-thread.js', import.meta.url);
+const sealingThread = threadFile(import.meta.url, './sealing-thread');
 
 /**
  * Makes checkpoints of parameters on a thread of its own, which copies weights and state out of the shared memory, and computes
@@ -46,7 +46,7 @@ export class Sealer {
   }
 
   #send(task: SealingTask): { copied: Promise<void>; sealed: Promise<void> } {
-    this.#thread ??= new Worker(threadFile, { name: 'rxgrad checkpoints' });
+    this.#thread ??= new Worker(sealingThread, { name: 'rxgrad checkpoints' });
     const thread = this.#thread;
     const copied = Promise.withResolvers<void>();
     const sealed = Promise.withResolvers<void>();

@@ -1,24 +1,16 @@
-import { MessageChannel, Worker } from 'node:worker_threads';
-import type { InferenceSession } from 'onnxruntime-node';
+import { MessageChannel, type Worker } from 'node:worker_threads';
 import { RxgradError } from '../errors.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { threadFile } from '../threads.ts';
 import type { ThreadOpening, ThreadTask } from './inference-thread.ts';
-import { LinkClient, letGo } from './link-client.ts';
-import type { ModelSource, Opening } from './open-session.ts';
+import { LinkClient } from './link-client.ts';
+import { startLinkedThread } from './linked-thread.ts';
+import type { Opening, ThreadModel } from './open-session.ts';
 import type { Feeds, RunResult } from './runner.ts';
-import { stopAtExit } from './stop-at-exit.ts';
 import { linkWords, type SharedLink } from './thread-link.ts';
 
-/** What a thread runs. */
-export interface ThreadModel {
-  readonly source: ModelSource;
-  readonly options: InferenceSession.SessionOptions;
-  readonly inputNames: readonly string[];
-}
-
-// As this file: TypeScript from the sources, JavaScript from what is built.
-const threadFile = new URL(import.meta.url.endsWith('.ts') ? './inference-thread.ts' : './inference-thread.js', import.meta.url);
+const inferenceThread = threadFile(import.meta.url, './inference-thread');
 
 /** One thread with a session over shared weights, as seen from the thread that asks. It lives once. */
 export class InferenceWorker {
@@ -37,13 +29,9 @@ export class InferenceWorker {
     const { source, options, inputNames } = model;
     const link = { words, port: port2 };
     const workerData: ThreadTask = { model: source, options, weights: params.share(), link, inputNames };
-    const worker = new Worker(threadFile, { workerData, transferList: [port2], name: 'rxgrad inference' });
-    const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-    const unstop = stopAtExit(words);
-    ended.then(() => {
-      unstop();
-      letGo(words, params);
-    });
+    const { worker, ended } = startLinkedThread(inferenceThread, 'rxgrad inference', link, params, workerData);
+    // Nobody else keeps the process alive until it has opened the model.
+    worker.ref();
     const opening = await openingOf(worker);
     if ('got' in opening) {
       await ended;

@@ -1,5 +1,6 @@
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { wokenAt } from '../threads.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { ownTensor } from './tensor-frame.ts';
 import {
@@ -97,8 +98,7 @@ export class LinkClient {
     // A wait alone keeps no process alive.
     this.#keeper.ref();
     while (this.#waiting.length > 0) {
-      const wait = Atomics.waitAsync(words, ANSWERED, this.#answered);
-      if (wait.async) await wait.value;
+      await wokenAt(words, ANSWERED, this.#answered);
       this.#takeAnswers();
     }
     if (!this.#closing) this.#keeper.unref();

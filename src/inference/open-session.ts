@@ -10,6 +10,13 @@ export interface ModelSource {
   readonly folder: string | undefined;
 }
 
+/** A model as threads run it. */
+export interface ThreadModel {
+  readonly source: ModelSource;
+  readonly options: InferenceSession.SessionOptions;
+  readonly inputNames: readonly string[];
+}
+
 /** What a model gives. */
 export interface ModelOutput {
   readonly name: string;

@@ -9,8 +9,7 @@ import type { Model, ModelInput } from './onnx/model.ts';
 import { withExternalWeights } from './onnx/with-external-weights.ts';
 import { withWeightsAsInputs } from './onnx/with-weights-as-inputs.ts';
 import { openRunners } from './open-runners.ts';
-import type { ModelSource, Opening } from './open-session.ts';
-import type { ConstantModel } from './rebuilding/building-worker.ts';
+import type { ModelSource, Opening, ThreadModel } from './open-session.ts';
 import { LateRunner } from './rebuilding/late-runner.ts';
 import { RebuildRunner } from './rebuilding/rebuild-runner.ts';
 import type { Feeds, Runner } from './runner.ts';
@@ -120,7 +119,7 @@ function asInputsOrError(setup: StrategySetup): ModelSource | RxgradError {
   }
 }
 
-function asConstant({ model, inputs, params, options }: StrategySetup): ConstantModel {
+function asConstant({ model, inputs, params, options }: StrategySetup): ThreadModel {
   const { bytes, files } = withExternalWeights(model, params.places);
   return {
     source: { name: model.name, bytes, folder: model.folder },

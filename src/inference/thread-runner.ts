@@ -1,8 +1,8 @@
 import { RxgradError } from '../errors.ts';
 import type { Slot } from '../params/left-right.ts';
 import type { Parameters } from '../params/parameters.ts';
-import { InferenceWorker, type ThreadModel } from './inference-worker.ts';
-import type { Opening } from './open-session.ts';
+import { InferenceWorker } from './inference-worker.ts';
+import type { Opening, ThreadModel } from './open-session.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
 import { LANES } from './thread-link.ts';
 

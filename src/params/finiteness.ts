@@ -19,9 +19,4 @@ export class Finiteness {
     this.#badCount += bad - this.#bad[index]!;
     this.#bad[index] = bad;
   }
-
-  /** The numbers of the parameters that are not. */
-  get bad(): number[] {
-    return [...this.#bad.keys()].filter((index) => this.#bad[index] === 1);
-  }
 }

@@ -6,7 +6,7 @@ import { MOST_KEPT, type Origin, type Slot } from './left-right.ts';
 import type { WeightsFacts } from './origins.ts';
 import type { ScanSeat } from './scan-seat.ts';
 import type { WeightBuffers } from './weight-buffers.ts';
-import type { Weights } from './weights-reader.ts';
+import { viewsAt, type Weights } from './weights-reader.ts';
 
 /** A version whose weights are kept in memory: to show it is the flip of an index. */
 export interface KeptVersion extends WeightsFacts {
@@ -79,8 +79,7 @@ export class KeptVersions {
   /** The weights of a kept version: views, lent until it is let go. */
   weights(version: number | string): Weights {
     const { arena, places } = this.#owner;
-    const { address } = this.#find(version);
-    return Object.fromEntries(places.map(({ name, offset, length }) => [name, arena.floats(address + offset, length)]));
+    return viewsAt(arena.memory.buffer, places, this.#find(version).address);
   }
 
   /** Keeps the live version. The scan goes on meanwhile, up to where it would write over it. */
@@ -150,7 +149,7 @@ export class KeptVersions {
   }
 
   async #copy(slot: Slot, options: KeepOptions): Promise<KeptVersion> {
-    const { arena, leftRight, origins, byteLength } = this.#owner;
+    const { arena, leftRight, byteLength } = this.#owner;
     const facts = leftRight.facts(slot);
     const known = this.#kept.find((kept) => kept.version === facts.version);
     if (known) return this.#labelled(known, options);
@@ -163,8 +162,7 @@ export class KeptVersions {
       const end = Math.min(byteLength, at + PORTION_BYTES);
       copyBytes(arena.bytes, arena.bytes, address + at, from + at, from + end);
     }
-    const { version, madeAtMs, position } = origins.factsOf(facts);
-    return this.#labelled(this.#make(version, origins.of(position, madeAtMs), address), options);
+    return this.#labelled(this.#make(facts.version, facts, address), options);
   }
 
   #make(version: number, origin: Origin, copied?: number): Kept {

@@ -1,4 +1,5 @@
 import { RxgradError } from '../errors.ts';
+import { wokenAt } from '../threads.ts';
 
 /** One of the two weight buffers that the writer writes in turn. */
 export type Side = 0 | 1;
@@ -170,8 +171,7 @@ export class LeftRight {
     Atomics.add(this.#words, WAITING, 1);
     try {
       for (let readers = this.#readers(slot); readers !== 0; readers = this.#readers(slot)) {
-        const wait = Atomics.waitAsync(this.#words, wordOf(slot), readers, this.#left(slot, deadline, timeoutMs));
-        if (wait.async) await wait.value;
+        await wokenAt(this.#words, wordOf(slot), readers, this.#left(slot, deadline, timeoutMs));
       }
     } finally {
       Atomics.sub(this.#words, WAITING, 1);

@@ -15,7 +15,7 @@ import { type Parameter, parameterOf } from './parameter.ts';
 import { ScanSeat } from './scan-seat.ts';
 import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
-import { type ParameterPlace, type SharedWeights, type Weights, WeightsReader } from './weights-reader.ts';
+import { type ParameterPlace, type SharedWeights, viewsAt, type Weights, WeightsReader } from './weights-reader.ts';
 
 export type { Parameter } from './parameter.ts';
 
@@ -265,6 +265,6 @@ export class Parameters implements Iterable<Parameter> {
 
   /** Views of a buffer that is laid out as the weights are. */
   viewsOf(address: number): Weights {
-    return Object.fromEntries(this.places.map(({ name, offset, length }) => [name, this.arena.floats(address + offset, length)]));
+    return viewsAt(this.arena.memory.buffer, this.places, address);
   }
 }

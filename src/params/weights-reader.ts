@@ -65,10 +65,7 @@ export class WeightsReader {
     const address = this.#leftRight.address(slot);
     const known = this.#views[slot];
     if (known?.address === address) return known.weights;
-    const { buffer } = this.#memory;
-    const weights = Object.fromEntries(
-      this.places.map(({ name, offset, length }) => [name, new Float32Array(buffer, address + offset, length)]),
-    );
+    const weights = viewsAt(this.#memory.buffer, this.places, address);
     this.#views[slot] = { address, weights };
     return weights;
   }
@@ -114,4 +111,9 @@ export class WeightsReader {
     if (this.#attached) this.#leftRight.detach();
     this.#attached = false;
   }
+}
+
+/** Views of a buffer that is laid out as weights are. */
+export function viewsAt(buffer: ArrayBufferLike, places: readonly ParameterPlace[], address: number): Weights {
+  return Object.fromEntries(places.map(({ name, offset, length }) => [name, new Float32Array(buffer, address + offset, length)]));
 }

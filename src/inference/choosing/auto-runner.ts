@@ -2,7 +2,7 @@ import type { RxgradError } from '../../errors.ts';
 import { channels } from '../../observe/channels.ts';
 import type { Slot } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import type { ConstantModel } from '../rebuilding/building-worker.ts';
+import type { ThreadModel } from '../open-session.ts';
 import { type PlainFeeds, tensorsOf } from '../rebuilding/plain-feeds.ts';
 import { RebuildRunner } from '../rebuilding/rebuild-runner.ts';
 import type { Feeds, Runner, RunResult } from '../runner.ts';
@@ -44,7 +44,7 @@ const LONGEST_FREEZE_MS = 5000;
 export class AutoRunner implements Runner {
   onCapacity: (() => void) | null = null;
   readonly #name: string;
-  readonly #model: ConstantModel;
+  readonly #model: ThreadModel;
   readonly #params: Parameters;
   readonly #inputs: Runner;
   readonly #options: AutoOptions;
@@ -63,7 +63,7 @@ export class AutoRunner implements Runner {
   #closed = false;
 
   /** `inputs` is the runner's from now on, and closed with it. */
-  constructor(model: ConstantModel, params: Parameters, inputs: Runner, options: AutoOptions) {
+  constructor(model: ThreadModel, params: Parameters, inputs: Runner, options: AutoOptions) {
     this.#name = model.source.name;
     this.#model = model;
     this.#params = params;

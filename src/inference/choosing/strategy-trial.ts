@@ -1,12 +1,11 @@
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { MessageChannel } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Parameters } from '../../params/parameters.ts';
-import { letGo } from '../link-client.ts';
-import type { ModelSource } from '../open-session.ts';
-import type { ConstantModel } from '../rebuilding/building-worker.ts';
+import { threadFile } from '../../threads.ts';
+import { startLinkedThread } from '../linked-thread.ts';
+import type { ModelSource, ThreadModel } from '../open-session.ts';
 import type { PlainFeeds } from '../rebuilding/plain-feeds.ts';
-import { stopAtExit } from '../stop-at-exit.ts';
-import { COUNTS, linkWords, REQUESTED } from '../thread-link.ts';
+import { COUNTS, linkWords, REQUESTED, type SharedLink } from '../thread-link.ts';
 import type { ConstantsAnswer, ConstantsSetup } from './constants-thread.ts';
 import type { StrategyFigures } from './strategy-choice.ts';
 import type { TrialAnswer, TrialSetup } from './trial-thread.ts';
@@ -14,7 +13,7 @@ import type { TrialAnswer, TrialSetup } from './trial-thread.ts';
 /** A model as both strategies run it. */
 export interface BothModels {
   readonly inputs: { readonly source: ModelSource; readonly options: InferenceSession.SessionOptions };
-  readonly constant: ConstantModel;
+  readonly constant: ThreadModel;
 }
 
 /**
@@ -30,19 +29,20 @@ export async function tryStrategies(
   const { port1, port2 } = new MessageChannel();
   const words = linkWords();
   const { inputNames } = constant;
-  const constants = start<ConstantsSetup, ConstantsAnswer>('constants-thread', port2, words, params, {
+  const link = { words, port: port2 };
+  const constants = start<ConstantsSetup, ConstantsAnswer>('constants-thread', link, params, {
     model: constant.source,
     options: constant.options,
     inputNames,
     weights: params.share(),
     weightBytes: params.byteLength,
-    link: { words, port: port2 },
+    link,
     request: requests[0]!,
   });
   try {
     const { buildMs, outputNames } = await constants.answer;
     const own = linkWords();
-    const trial = start<TrialSetup, TrialAnswer>('trial-thread', port1, own, params, {
+    const trial = start<TrialSetup, TrialAnswer>('trial-thread', { words: own, port: port1 }, params, {
       model: inputs.source,
       options: inputs.options,
       inputNames,
@@ -67,25 +67,17 @@ export async function tryStrategies(
 }
 
 function start<Setup, Answer>(
-  file: string,
-  port: MessagePort,
-  words: Int32Array,
+  name: string,
+  link: SharedLink,
   params: Parameters,
   workerData: Setup,
 ): { answer: Promise<Answer>; ended: Promise<void> } {
-  // As this file: TypeScript from the sources, JavaScript from what is built.
-  const url = new URL(`./${file}.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
-  const worker = new Worker(url, { workerData, transferList: [port], name: 'rxgrad strategies' });
-  const unstop = stopAtExit(words);
-  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve())).then(() => {
-    unstop();
-    letGo(words, params);
-  });
+  const file = threadFile(import.meta.url, `./${name}`);
+  const { worker, ended } = startLinkedThread(file, 'rxgrad strategies', link, params, workerData);
   const answer = new Promise<Answer>((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
     worker.once('exit', () => reject(new Error('a thread ended before it had measured')));
   });
-  worker.unref();
   return { answer, ended };
 }

@@ -1,23 +1,15 @@
-import { MessageChannel, Worker } from 'node:worker_threads';
-import type { InferenceSession } from 'onnxruntime-node';
+import { MessageChannel, type Worker } from 'node:worker_threads';
 import { RxgradError } from '../../errors.ts';
 import type { SlotFacts } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import { LinkClient, letGo } from '../link-client.ts';
-import type { ModelSource, Opening } from '../open-session.ts';
+import { threadFile } from '../../threads.ts';
+import { LinkClient } from '../link-client.ts';
+import { startLinkedThread } from '../linked-thread.ts';
+import type { Opening, ThreadModel } from '../open-session.ts';
 import type { Feeds, RunResult } from '../runner.ts';
-import { stopAtExit } from '../stop-at-exit.ts';
 import { linkWords } from '../thread-link.ts';
 import type { BuildingAnswer, BuildingSetup, BuildingTask } from './building-thread.ts';
 import type { PlainFeeds } from './plain-feeds.ts';
-
-/** A model whose weights are brought to it apart, for every session that is built of it. */
-export interface ConstantModel {
-  /** See {@link withExternalWeights}. */
-  readonly source: ModelSource;
-  readonly options: InferenceSession.SessionOptions;
-  readonly inputNames: readonly string[];
-}
 
 type Kind = BuildingAnswer['kind'];
 
@@ -27,12 +19,11 @@ interface Asking {
   readonly reject: (error: Error) => void;
 }
 
-// As this file: TypeScript from the sources, JavaScript from what is built.
-const threadFile = new URL(import.meta.url.endsWith('.ts') ? './building-thread.ts' : './building-thread.js', import.meta.url);
+const buildingThread = threadFile(import.meta.url, './building-thread');
 
 /** One thread that builds sessions with constant weights, one after the other, and runs each until it is released. It lives once. */
 export class BuildingWorker {
-  readonly #model: ConstantModel;
+  readonly #model: ThreadModel;
   readonly #worker: Worker;
   readonly #link: LinkClient;
   readonly #onEnd: () => void;
@@ -43,32 +34,22 @@ export class BuildingWorker {
   #alive = true;
   #problem = 'without saying why';
 
-  /** Starts a thread. `onEnd` hears when it has ended. */
-  constructor(model: ConstantModel, params: Parameters, onEnd: () => void) {
+  /** Starts a thread. `model` is one whose weights are brought to it apart, as {@link withExternalWeights} makes it. `onEnd` hears when it has ended. */
+  constructor(model: ThreadModel, params: Parameters, onEnd: () => void) {
     const { port1, port2 } = new MessageChannel();
     const words = linkWords();
     const { source, options, inputNames } = model;
-    const workerData: BuildingSetup = {
-      model: source,
-      options,
-      inputNames,
-      weights: params.share(),
-      link: { words, port: port2 },
-    };
+    const link = { words, port: port2 };
+    const workerData: BuildingSetup = { model: source, options, inputNames, weights: params.share(), link };
+    const { worker, ended } = startLinkedThread(buildingThread, 'rxgrad rebuild', link, params, workerData);
     this.#model = model;
-    this.#worker = new Worker(threadFile, { workerData, transferList: [port2], name: 'rxgrad rebuild' });
+    this.#worker = worker;
     this.#link = new LinkClient({ words, port: port1 }, inputNames, this.#worker);
     this.#onEnd = onEnd;
-    const unstop = stopAtExit(words);
     this.#worker.on('message', this.#hear).on('error', (error) => {
       this.#problem = error.message;
     });
-    this.#ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve())).then(() => {
-      unstop();
-      letGo(words, params);
-      this.#end();
-    });
-    this.#worker.unref();
+    this.#ended = ended.then(() => this.#end());
   }
 
   get alive(): boolean {

@@ -2,9 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { RxgradError } from '../../errors.ts';
 import type { Slot } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import type { Opening } from '../open-session.ts';
+import type { Opening, ThreadModel } from '../open-session.ts';
 import type { Feeds, Runner, RunResult } from '../runner.ts';
-import type { ConstantModel } from './building-worker.ts';
 import { plainFeeds } from './plain-feeds.ts';
 import { SessionSet } from './session-set.ts';
 
@@ -30,7 +29,7 @@ const RECENT_BUILDS = 9;
  */
 export class RebuildRunner implements Runner {
   onCapacity: (() => void) | null = null;
-  readonly #model: ConstantModel;
+  readonly #model: ThreadModel;
   readonly #params: Parameters;
   readonly #options: RebuildOptions;
   /** What the next sessions are built of: used again. */
@@ -50,7 +49,7 @@ export class RebuildRunner implements Runner {
   #closed = false;
 
   /** Starts the threads. Serves after {@link build}. */
-  constructor(model: ConstantModel, params: Parameters, options: RebuildOptions) {
+  constructor(model: ThreadModel, params: Parameters, options: RebuildOptions) {
     this.#model = model;
     this.#params = params;
     this.#options = options;
@@ -63,7 +62,7 @@ export class RebuildRunner implements Runner {
 
   /** A runner that serves the live version, once `request` has gone through it. */
   static async open(
-    model: ConstantModel,
+    model: ThreadModel,
     params: Parameters,
     options: RebuildOptions & { readonly request: Feeds | null },
   ): Promise<RebuildRunner> {

@@ -1,23 +1,23 @@
 import type { SlotFacts } from '../../params/left-right.ts';
 import type { Parameters } from '../../params/parameters.ts';
-import type { Opening } from '../open-session.ts';
+import type { Opening, ThreadModel } from '../open-session.ts';
 import type { Feeds, RunResult } from '../runner.ts';
 import { LANES } from '../thread-link.ts';
-import { BuildingWorker, type ConstantModel } from './building-worker.ts';
+import { BuildingWorker } from './building-worker.ts';
 import type { PlainFeeds } from './plain-feeds.ts';
 
 /** Threads that serve one version of the weights together, each with a session of its own. */
 export class SessionSet {
   /** Hears when a thread has ended that should not have. */
   onLoss: (() => void) | null = null;
-  readonly #model: ConstantModel;
+  readonly #model: ThreadModel;
   readonly #params: Parameters;
   readonly #size: number;
   #workers: BuildingWorker[] = [];
   #facts: SlotFacts | null = null;
   #closed = false;
 
-  constructor(model: ConstantModel, params: Parameters, size: number) {
+  constructor(model: ThreadModel, params: Parameters, size: number) {
     this.#model = model;
     this.#params = params;
     this.#size = size;

@@ -1,3 +1,4 @@
+import { wokenAt } from '../../threads.ts';
 import type { Arena } from '../arena.ts';
 import type { SharedMemory } from '../kernels.ts';
 
@@ -34,9 +35,6 @@ const NUMBERS = 2 ** NUMBER_BITS - 1;
 
 /** For how long a thread that found nothing to do looks on before it sleeps: as long as a megabyte takes to be copied. */
 const SPIN_MS = 0.2;
-
-/** After which a waiting thread looks again: a wake that gets lost on its way must not hold a scan for ever. */
-const LOOK_AGAIN_MS = 500;
 
 /**
  * Jobs in shared memory, for any number of threads: one fills it, all take jobs in turn. Who takes which is left to chance; so
@@ -100,10 +98,7 @@ export class JobQueue {
   /** Resolves when every job that was handed out is done. */
   async done(): Promise<void> {
     const count = this.#count;
-    for (let done = this.#done; done !== count; done = this.#done) {
-      const wait = Atomics.waitAsync(this.#words, DONE, done, LOOK_AGAIN_MS);
-      if (wait.async) await wait.value;
-    }
+    for (let done = this.#done; done !== count; done = this.#done) await wokenAt(this.#words, DONE, done);
   }
 
   /** Ends {@link work} on every thread, once what was taken is done. */

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { RxgradError } from '../../errors.ts';
+import { threadFile } from '../../threads.ts';
 import type { Arena } from '../arena.ts';
 import { type Kernel, SUM_BLOCK } from '../kernel.ts';
 import { type Job, JobQueue, QUEUE_CAPACITY } from './job-queue.ts';
@@ -10,8 +11,7 @@ const CHUNK = 4 * SUM_BLOCK;
 /** For how long this thread looks on until others have done the last jobs, before it turns to other things. */
 const JOIN_MS = 0.2;
 
-// As this file: TypeScript from the sources, JavaScript from what is built.
-const workerFile = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+const workerFile = threadFile(import.meta.url, './worker');
 
 /**
  * Threads that run kernels over an arena beside this one. How a parameter is cut into jobs follows from its length alone, and

@@ -4,7 +4,7 @@ import type { TestContext } from 'vitest';
 import { readModel } from '../../../src/inference/onnx/model.ts';
 import { trainableInitializers } from '../../../src/inference/onnx/trainable-initializers.ts';
 import { withExternalWeights } from '../../../src/inference/onnx/with-external-weights.ts';
-import type { ConstantModel } from '../../../src/inference/rebuilding/building-worker.ts';
+import type { ThreadModel } from '../../../src/inference/open-session.ts';
 import { type RebuildOptions, RebuildRunner } from '../../../src/inference/rebuilding/rebuild-runner.ts';
 import type { Feeds } from '../../../src/inference/runner.ts';
 
@@ -16,7 +16,7 @@ export interface Opened {
 }
 
 /** Parameters of a model, and the model without them. */
-export function constantModel(onnx: string | Uint8Array): { model: ConstantModel; params: Parameters } {
+export function constantModel(onnx: string | Uint8Array): { model: ThreadModel; params: Parameters } {
   const model = readModel(onnx);
   const weights = trainableInitializers(model);
   const params = Parameters.create(Object.fromEntries(weights.map(({ name, dims, data }) => [name, { dims, data }])));
