@@ -95,8 +95,12 @@ export class Publisher {
     this.#deltas = null;
   }
 
-  /** Whether an update's weights are above what was published; or the same, where a snapshot was asked for. */
-  isNew({ version }: WeightsUpdate): boolean {
+  /**
+   * Whether an update's weights are above what was published; or the same, where a snapshot was asked for. Those that are not finite
+   * are not: on a compacted topic they would take the place of the last ones that replicas can serve.
+   */
+  isNew({ version, kept, params, average }: WeightsUpdate): boolean {
+    if (!kept && !(average ?? params).finite) return false;
     return version > this.#published.version || (version === this.#published.version && this.#isAsked);
   }
 

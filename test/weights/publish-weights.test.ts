@@ -216,6 +216,22 @@ describe('publishWeights', () => {
     expect(shown.at(-1)!.update).toMatchObject({ step: 5, lr: expect.closeTo(0.1), epoch: 0 });
   });
 
+  it('leaves what is not finite out, so that the last finite weights stay on the topic', async () => {
+    const transport = memoryTransport();
+    const params = Parameters.create({ w: { dims: [2] } });
+    const updates$ = new Subject<WeightsUpdate>();
+    const done = lastValueFrom(updates$.pipe(publishWeights(transport, { ...base, everySteps: 1 })));
+    for (const [version, value] of [1, Number.NaN, 3, Number.POSITIVE_INFINITY].entries()) {
+      params.load({ w: [0, value] }, { version: version + 1 });
+      updates$.next(updateOf(params));
+      await delay(5);
+    }
+    updates$.complete();
+    await done;
+    const { shown } = await replay(transport, 'weights');
+    expect(shown.map(({ version }) => version)).toEqual([1, 3]);
+  });
+
   it('publishes what a gate lets through, and not the newest weights', async () => {
     const transport = memoryTransport();
     const params = Parameters.create({ w: { dims: [3] } });
