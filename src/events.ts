@@ -27,8 +27,13 @@ export interface Place {
 /** Where an event came from, and whom to tell when it is done with. */
 export interface Delivery extends Place {
   readonly source: EventSource;
-  /** The places of the parts, where it was merged: those before `position` in their partitions are done with them. */
+  /** The places of the parts, where it was merged. */
   readonly parts?: readonly Place[] | undefined;
+  /**
+   * How far the log is contained in a state once this event is dealt with: each place with all before it in its partition. None
+   * where a later event says it. Default: the event's own place.
+   */
+  readonly covers?: readonly Place[] | undefined;
 }
 
 /** What was seen of a stream, as plain data: the last sequence of each worker, and the last epoch (−1 before the first). */

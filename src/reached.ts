@@ -18,8 +18,8 @@ export class Reached {
   /** Notes an event that the state contains, and with it all before it in its partition. */
   note(delivery: Delivery | null): void {
     if (!delivery) return;
-    if (!delivery.parts) this.#raise(delivery.position.topic, delivery.position.partition, delivery.position.offset + 1);
-    else for (const { position } of delivery.parts) this.#raise(position.topic, position.partition, position.offset + 1);
+    if (!delivery.covers) this.#raise(delivery.position.topic, delivery.position.partition, delivery.position.offset + 1);
+    else for (const { position } of delivery.covers) this.#raise(position.topic, position.partition, position.offset + 1);
   }
 
   state(): Positions {

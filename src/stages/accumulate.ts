@@ -120,5 +120,5 @@ function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {
   if (!last) return null;
   const places = parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery]) : []));
   const source = { done: () => parts.forEach(acknowledge), seen: last.source.seen };
-  return { position: last.position, source, parts: places };
+  return { position: last.position, source, parts: places, covers: places };
 }
