@@ -59,7 +59,12 @@ export interface GradientFacts {
   /** W3C trace context. */
   readonly traceparent?: string | undefined;
   /** The facts of each batch that this one was merged from. */
-  readonly members?: readonly GradientFacts[] | undefined;
+  readonly members?: readonly MemberFacts[] | undefined;
+}
+
+/** The facts of a batch that was merged with others, and where it stood. */
+export interface MemberFacts extends GradientFacts {
+  readonly position?: Position | undefined;
 }
 
 /** Whether it is known what the norm of the whole model's gradients is, or was of each batch that they were merged from. */
@@ -68,7 +73,7 @@ export function knowsNorm({ norm, members = [] }: GradientFacts): boolean {
 }
 
 /** What is left to say of gradients that became others. */
-export function withoutNorm({ norm: _, ...facts }: GradientFacts): GradientFacts {
+export function withoutNorm<T extends GradientFacts>({ norm: _, ...facts }: T): Omit<T, 'norm'> {
   return facts.members ? { ...facts, members: facts.members.map(withoutNorm) } : facts;
 }
 

@@ -1,5 +1,5 @@
 import { type RejectionReason, RxgradError } from './errors.ts';
-import { type EpochBoundary, type GradientBatch, type GradientFacts, type OnceState, placeOf } from './events.ts';
+import { type EpochBoundary, type GradientBatch, type OnceState, placeOf } from './events.ts';
 
 /** Lets each worker's sequence numbers, and the numbers of epochs, through in rising order: nothing is counted twice. */
 export class Once {
@@ -17,7 +17,7 @@ export class Once {
   }
 
   /** Notes a batch that was applied. One that was rejected may come again. */
-  applied(facts: GradientFacts): void {
+  applied({ facts }: GradientBatch): void {
     for (const { worker, sequence } of facts.members ?? [facts]) {
       if (worker !== undefined && sequence !== undefined) this.#sequences.set(worker, sequence);
     }

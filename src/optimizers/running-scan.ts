@@ -159,7 +159,7 @@ export class RunningScan implements KeptScan {
   }
 
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
-    this.#memory.once.applied(batch.facts);
+    this.#memory.once.applied(batch);
     this.#memory.reached.note(batch.delivery);
     this.#rejections.applied();
     if (this.#options.tickOn === 'step') this.#memory.rates.tick();

@@ -58,7 +58,7 @@ class Merging {
     }
     const error = this.#once.refuse(event) ?? (this.#size === 1 ? null : this.#accumulator.add(event));
     if (error) return this.#holdOrPass(rejection(error, event.delivery, event.facts, { at: 'accumulate', event }));
-    this.#once.applied(event.facts);
+    this.#once.applied(event);
     this.#parts.push(event);
     return this.#parts.length === this.#size ? this.flush() : [];
   }
@@ -106,7 +106,7 @@ function factsOf(parts: readonly GradientBatch[]): GradientFacts {
     batchSize: facts.reduce((sum, { batchSize = 1 }) => sum + batchSize, 0),
     epoch: facts.at(-1)!.epoch,
     loss: examples === 0 ? undefined : weighed.reduce((sum, { loss, batchSize }) => sum + loss * batchSize, 0) / examples,
-    members: facts,
+    members: parts.flatMap(({ delivery }, i) => facts[i]!.members ?? [{ ...facts[i]!, position: delivery?.position }]),
   };
 }
 
