@@ -84,7 +84,7 @@ async function run(context: PipelineContext): Promise<void> {
       // Before the scan: what has come is checkpointed as the run ends.
       takeUntil(fromEvent(signal, 'abort')),
       optimizer(session.params, config, { rejections: rejectionsOf(context) }),
-      store ? checkpoint(store, intervalOf(options)) : identity,
+      store ? checkpoint(store, { ...intervalOf(options), params: session.params }) : identity,
       hotSwap(session),
       options.publishWeights === undefined ? identity : publishWeights(transport, publicationOf(options)),
     );

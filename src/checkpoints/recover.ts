@@ -36,7 +36,7 @@ export interface Recovered {
  *
  * @example
  * const { source } = await recover(params, store, { transport, topic: 'gradients' });
- * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000 }))
+ * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
   const found = await newestWhole(store, options.upTo);

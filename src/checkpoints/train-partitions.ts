@@ -35,7 +35,7 @@ export interface TrainPartitionsOptions extends Pick<FromGroupOptions<never>, 't
  *   group: 'trainers',
  *   params: (partition) => shardParameters(plan, partition, params),
  *   store: (partition) => new KafkaCheckpoints(transport, { topic: 'checkpoints', model: `ranking-${partition}` }),
- *   train: ({ params, store }) => pipe(clipByGlobalNorm(1), momentum(params), checkpoint(store, { everyMs: 10_000 })),
+ *   train: ({ params, store }) => pipe(clipByGlobalNorm(1), momentum(params), checkpoint(store, { everyMs: 10_000, params })),
  * }).subscribe();
  */
 export function trainPartitions(transport: Transport, options: TrainPartitionsOptions): Observable<WeightsUpdate> {

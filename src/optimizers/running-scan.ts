@@ -34,6 +34,7 @@ export class RunningScan implements KeptScan {
   // Set while what was queued is handled: what subscribers send in the meantime goes to the end of the line.
   #draining = false;
   #sourceDone = false;
+  #handled = 0;
   // Set once no event is taken any more, though the stream has yet to end.
   #ending = false;
 
@@ -99,6 +100,10 @@ export class RunningScan implements KeptScan {
     return !this.#waiting && this.#queue.length === 0;
   }
 
+  get handled(): number {
+    return this.#handled;
+  }
+
   state(): KeptState {
     return this.#memory.state();
   }
@@ -161,6 +166,7 @@ export class RunningScan implements KeptScan {
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
     this.#memory.once.applied(batch);
     this.#memory.reached.note(batch.delivery);
+    this.#handled += 1;
     this.#rejections.applied();
     if (this.#options.tickOn === 'step') this.#memory.rates.tick();
     if (channels.step.hasSubscribers) channels.step.publish({ ...update.facts, kind: 'step', at: this.#rule });
@@ -232,6 +238,7 @@ export class RunningScan implements KeptScan {
   /** Ends what there was to do with an event that makes no version. */
   #done(event: TrainingEvent): void {
     this.#memory.reached.note(event.delivery);
+    this.#handled += 1;
     this.#rejections.acknowledge(event);
   }
 

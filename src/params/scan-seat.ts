@@ -7,6 +7,8 @@ export interface KeptScan {
   readonly busy: boolean;
   /** Whether it has applied all events that reached it. */
   readonly settled: boolean;
+  /** How many events its state contains, whether they made a version or not. */
+  readonly handled: number;
   /** What it would need to go on. */
   state(): KeptState;
   /** Resolves when all that it has left out is kept. */
@@ -63,6 +65,11 @@ export class ScanSeat {
   /** Whether no event waits for its step. */
   get settled(): boolean {
     return this.#scan?.settled ?? true;
+  }
+
+  /** How many events the state contains beyond what was loaded: where it has changed, so has the state. */
+  get handled(): number {
+    return this.#scan?.handled ?? 0;
   }
 
   async rejectionsKept(): Promise<void> {

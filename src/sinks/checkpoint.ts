@@ -6,12 +6,26 @@ import { isRxgradError, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import { count, expectOption, parseOptions, positive } from '../options.ts';
+import { Parameters } from '../params/parameters.ts';
+
+// How soon it is tried again where a step was under way.
+const AGAIN_MS = 20;
+// A timer that is set to more rings at once.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface CheckpointOptions {
   /** Versions between two checkpoints: taken at their multiples. */
   readonly everySteps?: number;
-  /** Milliseconds between two checkpoints. With `everySteps` too: whichever is first. */
+  /**
+   * Milliseconds between two checkpoints: so long after anything happened there is one that contains it, though nothing more comes.
+   * With `everySteps` too: whichever is first.
+   */
   readonly everyMs?: number;
+  /**
+   * The parameters that the updates are of. With them and `everyMs`, events that come before the first update and make none
+   * (epochs, metrics, rejections) are kept as well. Default: those of the first update, from then on.
+   */
+  readonly params?: Parameters;
   /** Whether one is taken as the stream completes, and waited for. Default true. */
   readonly atEnd?: boolean;
   /** Failures in a row, after which the stream fails. Each is told by a warning; the next one is tried as if it had not been. Default 10. */
@@ -21,6 +35,7 @@ export interface CheckpointOptions {
 const schema = v.strictObject({
   everySteps: v.optional(count),
   everyMs: v.optional(positive),
+  params: v.optional(v.custom<Parameters>((given) => given instanceof Parameters, 'Parameters')),
   atEnd: v.optional(v.boolean(), true),
   maxFailuresInARow: v.optional(count, 10),
 });
@@ -68,47 +83,92 @@ class Checkpointing {
   readonly #options: Parsed;
   readonly #fail: (error: unknown) => void;
   readonly #sealer = new Sealer();
-  #newest: WeightsUpdate | null = null;
-  #takenVersion = -1;
+  #params: Parameters | null;
+  /** What the newest checkpoint contains. */
+  #takenVersion: number;
+  #takenHandled = 0;
   #takenMs = performance.now();
   #due = false;
   #failures = 0;
+  #ended = false;
   #closed = false;
   #taking: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(store: CheckpointStore, options: Parsed, fail: (error: unknown) => void) {
     this.#store = store;
     this.#options = options;
     this.#fail = fail;
+    this.#params = options.params ?? null;
+    this.#takenVersion = options.params?.version ?? -1;
+    this.#lookIn(this.#leftMs);
   }
 
-  see(update: WeightsUpdate): void {
-    const { everySteps, everyMs } = this.#options;
-    this.#newest = update;
-    this.#due ||= everySteps !== undefined && update.version % everySteps === 0;
-    if (this.#taking || !(this.#due || (everyMs !== undefined && performance.now() - this.#takenMs >= everyMs))) return;
-    this.#taking = this.#take(update).finally(() => {
-      this.#taking = null;
-    });
-    this.#taking.catch(this.#fail);
+  see({ params, version }: WeightsUpdate): void {
+    const { everySteps } = this.#options;
+    this.#params = params;
+    this.#due ||= everySteps !== undefined && version % everySteps === 0;
+    if (!this.#taking && (this.#due || this.#leftMs <= 0)) this.#begin(params);
   }
 
   /** Takes a last one, if there is anything new, and waits for it. */
   async end(): Promise<void> {
+    this.#stopLooking();
     await this.#taking;
-    const newest = this.#newest;
-    if (this.#options.atEnd && newest && newest.params.version !== this.#takenVersion) await this.#take(newest);
+    if (this.#options.atEnd && this.#params && this.#hasNews(this.#params)) await this.#take(this.#params);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#stopLooking();
     await this.#taking?.catch(() => {});
     await this.#sealer.close();
   }
 
-  async #take({ params }: WeightsUpdate): Promise<void> {
+  /** Milliseconds until a checkpoint is due by time. */
+  get #leftMs(): number {
+    const { everyMs = Number.POSITIVE_INFINITY } = this.#options;
+    return this.#takenMs + everyMs - performance.now();
+  }
+
+  /** Looks for news in a while: an update may be the last one for long, and some events make none. Keeps no process alive. */
+  #lookIn(ms: number): void {
+    clearTimeout(this.#timer);
+    if (this.#ended || ms === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(this.#look, Math.min(Math.max(0, ms), LONGEST_TIMER_MS)).unref();
+  }
+
+  #stopLooking(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+  }
+
+  readonly #look = (): void => {
+    const params = this.#params;
+    if (this.#taking) return;
+    if (!params || !this.#hasNews(params)) this.#lookIn(this.#options.everyMs ?? Number.POSITIVE_INFINITY);
+    else if (params.settled) this.#begin(params);
+    else this.#lookIn(AGAIN_MS);
+  };
+
+  /** Whether there is anything that the newest checkpoint does not contain: a version, or a place in the log alone. */
+  #hasNews({ version, seat }: Parameters): boolean {
+    return version !== this.#takenVersion || seat.handled !== this.#takenHandled;
+  }
+
+  #begin(params: Parameters): void {
+    this.#taking = this.#take(params).finally(() => {
+      this.#taking = null;
+      // What came due in the meantime may have been the last of its kind.
+      this.#lookIn(this.#due ? 0 : this.#leftMs);
+    });
+    this.#taking.catch(this.#fail);
+  }
+
+  async #take(params: Parameters): Promise<void> {
     const start = performance.now();
     const { version } = params;
+    const { handled } = params.seat;
     this.#due = false;
     this.#takenMs = start;
     try {
@@ -118,6 +178,7 @@ class Checkpointing {
       await params.whenRejectionsKept();
       await this.#store.write(version, file);
       this.#takenVersion = version;
+      this.#takenHandled = handled;
       this.#failures = 0;
       const durationMs = performance.now() - start;
       const { name } = this.#store;

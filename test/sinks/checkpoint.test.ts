@@ -1,0 +1,210 @@
+import {
+  type CheckpointOptions,
+  type CheckpointStore,
+  checkpoint,
+  epochBoundary,
+  GradientBatch,
+  gradientBatch,
+  metricReport,
+  momentum,
+  Parameters,
+  type RejectionSink,
+  type TrainingEvent,
+} from 'rxgrad';
+import { Subject } from 'rxjs';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { openCheckpoint } from '../../src/checkpoints/checkpoint-file.ts';
+
+const everyMs = 10_000;
+const model = () => Parameters.create({ w: { dims: [2] } });
+const source = { done: () => {} };
+
+/** An event as a transport would deliver it from an offset. */
+function at(offset: number, event: TrainingEvent): TrainingEvent {
+  const delivery = { position: { topic: 'g', partition: 0, offset }, source };
+  return event instanceof GradientBatch
+    ? new GradientBatch({ ...event.message, delivery }, event.pending)
+    : { ...event, delivery };
+}
+
+const batch = (offset: number): TrainingEvent => at(offset, gradientBatch({ gradients: { w: Float32Array.of(1, offset) } }));
+const nan = (offset: number): TrainingEvent => at(offset, gradientBatch({ gradients: { w: Float32Array.of(Number.NaN, 0) } }));
+
+/** Notes what is written: the version, and the next offset in the log. */
+class NotedStore implements CheckpointStore {
+  readonly name = 'noted';
+  readonly written: { version: number; next: number | undefined }[] = [];
+  readonly #writing: (() => Promise<unknown>) | undefined;
+
+  constructor(writing?: () => Promise<unknown>) {
+    this.#writing = writing;
+  }
+
+  async write(version: number, file: Uint8Array): Promise<void> {
+    const { positions } = openCheckpoint(file.slice(), this.name);
+    this.written.push({ version, next: positions[0]?.[2] });
+    await this.#writing?.();
+  }
+
+  async list(): Promise<[]> {
+    return [];
+  }
+
+  async read(): Promise<Uint8Array> {
+    throw new Error('nothing is kept');
+  }
+
+  async remove(): Promise<void> {}
+  async pin(): Promise<void> {}
+  async close(): Promise<void> {}
+}
+
+/** Waits until so many are written: the thread that seals them takes its own time. */
+async function writtenTo(store: NotedStore, count: number): Promise<NotedStore['written']> {
+  while (store.written.length < count) await new Promise(setImmediate);
+  // The sink hears of it before the next turn.
+  await new Promise(setImmediate);
+  return store.written;
+}
+
+/** Trains on what is sent, and takes checkpoints. */
+function training(store: CheckpointStore, options: CheckpointOptions, rejections: RejectionSink = {}) {
+  const params = model();
+  const events$ = new Subject<TrainingEvent>();
+  const given = options.params === undefined ? options : { ...options, params };
+  const ended = vi.fn();
+  const subscription = events$
+    .pipe(momentum(params, { rejections }), checkpoint(store, given))
+    .subscribe({ complete: ended, error: ended });
+  onTestFinished(() => subscription.unsubscribe());
+  const send = (...events: TrainingEvent[]) => events.forEach((event) => void events$.next(event));
+  return { params, events$, send, subscription, ended };
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  return () => vi.useRealTimers();
+});
+
+describe('checkpoints of a quiet stream', () => {
+  it('the last update of a burst is in one, everyMs later at the latest', async () => {
+    const store = new NotedStore();
+    const { send } = training(store, { everyMs });
+    send(batch(0), batch(1), batch(2));
+    vi.advanceTimersByTime(everyMs - 1);
+    expect(store.written).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(await writtenTo(store, 1)).toEqual([{ version: 3, next: 3 }]);
+    // After a pause the first update is due at once; those behind it are not.
+    vi.advanceTimersByTime(3 * everyMs);
+    send(batch(3));
+    expect(await writtenTo(store, 2)).toHaveLength(2);
+    send(batch(4), batch(5));
+    vi.advanceTimersByTime(everyMs);
+    expect((await writtenTo(store, 3)).slice(1)).toEqual([
+      { version: 4, next: 4 },
+      { version: 6, next: 6 },
+    ]);
+  });
+
+  it('none is taken while nothing is new', async () => {
+    const store = new NotedStore();
+    const { send } = training(store, { everyMs, params: model() });
+    vi.advanceTimersByTime(10 * everyMs);
+    expect(store.written).toEqual([]);
+    send(batch(0));
+    await writtenTo(store, 1);
+    vi.advanceTimersByTime(10 * everyMs);
+    await new Promise(setImmediate);
+    expect(store.written).toEqual([{ version: 1, next: 1 }]);
+  });
+
+  it.each<[string, TrainingEvent]>([
+    ['an epoch', at(1, epochBoundary(1))],
+    ['a metric', at(1, metricReport({ name: 'loss', value: 1 }))],
+    ['a rejected batch', nan(1)],
+  ])('one contains %s that makes no version', async (_, event) => {
+    const store = new NotedStore();
+    const { send } = training(store, { everyMs });
+    send(batch(0));
+    vi.advanceTimersByTime(everyMs);
+    await writtenTo(store, 1);
+    send(event);
+    vi.advanceTimersByTime(everyMs);
+    expect(await writtenTo(store, 2)).toEqual([
+      { version: 1, next: 1 },
+      { version: 1, next: 2 },
+    ]);
+  });
+
+  it('with params, it does so before the first version', async () => {
+    const store = new NotedStore();
+    const { send } = training(store, { everyMs, params: model() });
+    send(at(0, epochBoundary(1)), nan(1));
+    vi.advanceTimersByTime(everyMs);
+    expect(await writtenTo(store, 1)).toEqual([{ version: 0, next: 2 }]);
+  });
+
+  it('the last one of a stream contains what made no version', async () => {
+    const store = new NotedStore();
+    const { send, events$, ended } = training(store, { everySteps: 1 });
+    send(batch(0));
+    await writtenTo(store, 1);
+    send(at(1, epochBoundary(1)));
+    events$.complete();
+    expect(await writtenTo(store, 2)).toEqual([
+      { version: 1, next: 1 },
+      { version: 1, next: 2 },
+    ]);
+    expect(ended).toHaveBeenCalledOnce();
+  });
+
+  it('none is taken where an event is still being dealt with, but soon after', async () => {
+    const store = new NotedStore();
+    const room = Promise.withResolvers<void>();
+    const { send, params } = training(store, { everyMs }, { next: () => room.promise });
+    send(batch(0), nan(1), batch(2));
+    expect(params.settled).toBe(false);
+    vi.advanceTimersByTime(5 * everyMs);
+    await new Promise(setImmediate);
+    expect(store.written).toEqual([]);
+    room.resolve();
+    expect(await writtenTo(store, 1)).toEqual([{ version: 2, next: 3 }]);
+  });
+
+  it('one that came due while another was being written is taken, though nothing more comes', async () => {
+    const writing = Promise.withResolvers<void>();
+    const store = new NotedStore(() => writing.promise);
+    const { send } = training(store, { everySteps: 2 });
+    send(batch(0), batch(1));
+    await writtenTo(store, 1);
+    send(batch(2), batch(3));
+    writing.resolve();
+    await new Promise(setImmediate);
+    vi.advanceTimersByTime(1);
+    expect(await writtenTo(store, 2)).toEqual([
+      { version: 2, next: 2 },
+      { version: 4, next: 4 },
+    ]);
+  });
+
+  it.each<[string, (one: ReturnType<typeof training>) => void]>([
+    ['completes', ({ events$ }) => events$.complete()],
+    ['fails', ({ events$ }) => events$.error(new Error('no more'))],
+    ['is left', ({ subscription }) => subscription.unsubscribe()],
+  ])('no timer is left where the stream %s', async (_, end) => {
+    const one = training(new NotedStore(), { everyMs, atEnd: false });
+    one.send(batch(0));
+    expect(vi.getTimerCount()).toBe(1);
+    end(one);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('its timer keeps no process alive', () => {
+    vi.useRealTimers();
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+    const before = timers();
+    training(new NotedStore(), { everyMs }).send(batch(0));
+    expect(timers()).toBe(before);
+  });
+});
