@@ -41,6 +41,11 @@ const table = {
     '{count} events in a row were rejected; the last one: {last}. Fix the producer, then start again',
   ],
   invalidOption: ['stop', 400, '{option}: expected {expected}, got {got}'],
+  ambiguousMetric: [
+    'stop',
+    400,
+    'The stream reports the metrics "{first}" and "{second}", and reduceLROnPlateau is not told which one to look at: set its option `metric`',
+  ],
   weightsNeeded: ['stop', 400, 'Gradients behind {stage} cannot be read before the scan: {advice}'],
   parametersInUse: [
     'stop',

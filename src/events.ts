@@ -14,6 +14,8 @@ export interface Position {
 /** Where events come from: told which are done with. */
 export interface EventSource {
   done(position: Position): void;
+  /** Is told of one that is done with before others that came before it: it takes no room any more, but is not acknowledged. */
+  release?(position: Position): void;
   /** What was counted before the source began, where it goes on from a checkpoint. */
   readonly seen?: OnceState | undefined;
 }

@@ -115,7 +115,7 @@ export type {
   TransactionalWriter,
   Transport,
 } from './sources/transport.ts';
-export { accumulate } from './stages/accumulate.ts';
+export { type AccumulateOptions, accumulate } from './stages/accumulate.ts';
 export { addDecayedWeights } from './stages/add-decayed-weights.ts';
 export { clipByGlobalNorm } from './stages/clip-by-global-norm.ts';
 export { clipByValue } from './stages/clip-by-value.ts';

@@ -20,9 +20,18 @@ export interface Numbers {
   readonly facts: { readonly norm?: number | undefined };
 }
 
+/** Notes that a batch was merged from up to `size`, and what had been asked for until then: it changes nothing any more. */
+export interface Accumulated {
+  readonly op: 'accumulate';
+  readonly size: number;
+  readonly applyAtEnd: boolean;
+  readonly asked: readonly Operation[];
+}
+
 /** What a stage asks to be done to a batch's gradients. */
 export type Operation =
   | { readonly op: 'staleness'; readonly policy: ParsedPolicy }
+  | Accumulated
   | { readonly op: 'clipByGlobalNorm'; readonly maxNorm: PerParameter }
   | { readonly op: 'clipByValue'; readonly limit: PerParameter }
   | { readonly op: 'addDecayedWeights'; readonly decay: PerParameter; readonly params: WeightsByName | null };
@@ -38,6 +47,11 @@ export function operationsOf(pending: Pending | null): Operation[] {
   const operations: Operation[] = [];
   for (let link = pending; link; link = link.previous) operations.push(link.operation);
   return operations.reverse();
+}
+
+/** Whether a batch came through `accumulate`. */
+export function isAccumulated(pending: Pending | null): boolean {
+  return operationsOf(pending).some(({ op }) => op === 'accumulate');
 }
 
 /** The factor that clipping by global norm applies (optax: unchanged below the limit, else g / norm · limit), in float32. */
@@ -62,6 +76,8 @@ export function runOperation(
   switch (operation.op) {
     case 'staleness':
       assertReadable(operation);
+      return false;
+    case 'accumulate':
       return false;
     case 'clipByGlobalNorm': {
       const norm = known ?? Math.sqrt(sumOfSquares(kernels, gradients, layout.elements));
@@ -90,7 +106,7 @@ export function runOperation(
 
 /** Whether an operation may change gradients. */
 function changes(operation: Operation): boolean {
-  return operation.op !== 'staleness' || operation.policy.type !== 'drop';
+  return operation.op === 'staleness' ? operation.policy.type !== 'drop' : operation.op !== 'accumulate';
 }
 
 /** Whether gradients may be others once operations are done. */
@@ -135,12 +151,12 @@ function forEachPart(
 
 const afterwards = new WeakMap<Pending, Pending | null>();
 
-/** What is still to be done to gradients that were read: batches that are to be dropped go on being so. */
+/** What is still to be done to gradients that were read: stale ones are still dropped, and merged ones stay so. */
 export function afterReading(pending: Pending | null): Pending | null {
   if (!pending) return null;
   let rest = afterwards.get(pending);
   if (rest === undefined) {
-    const left = operationsOf(pending).filter(({ op }) => op === 'staleness');
+    const left = operationsOf(pending).filter(({ op }) => op === 'staleness' || op === 'accumulate');
     rest = left.reduce<Pending | null>((previous, operation) => ({ operation, previous }), null);
     afterwards.set(pending, rest);
   }

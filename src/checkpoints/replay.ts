@@ -27,7 +27,7 @@ export interface ReplayOptions {
   readonly transport: Transport;
   readonly topic: string;
   readonly to: Moment;
-  /** Default: as the checkpoint says that they were. Needed where it cannot say it: merged batches, a rate that is a function. */
+  /** Default: as the checkpoint says that they were. Needed where it cannot say it: a rate that is a function. */
   readonly scan?: ScanOver | undefined;
   /** Is told every step that is taken again. */
   readonly onUpdate?: (update: WeightsUpdate) => void;

@@ -80,6 +80,8 @@ export class Beforehand {
       case 'addDecayedWeights':
         this.#prepare(plan, (name) => [1, Number.POSITIVE_INFINITY, operation.decay.of(name)]);
         return { changed: true, clipped: false };
+      case 'accumulate':
+        return nothingDone;
       case 'staleness':
         return { changed: this.#noteStaleness(operation, plan, base), clipped: false };
     }

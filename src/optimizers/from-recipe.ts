@@ -2,6 +2,7 @@ import { type OperatorFunction, pipe } from 'rxjs';
 import { RxgradError } from '../errors.ts';
 import type { TrainingEvent } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { type AccumulateOptions, accumulate } from '../stages/accumulate.ts';
 import { addDecayedWeights } from '../stages/add-decayed-weights.ts';
 import { clipByGlobalNorm } from '../stages/clip-by-global-norm.ts';
 import { clipByValue } from '../stages/clip-by-value.ts';
@@ -19,7 +20,13 @@ const scans: Readonly<Record<string, Scan>> = {
   ...Object.fromEntries(Object.values(ruleTypes).map((scan) => [scan.definition.name, scan as Scan])),
   lookahead,
 };
-const stages: Readonly<Record<string, Stage>> = { clipByGlobalNorm, clipByValue, addDecayedWeights, staleness };
+const stages: Readonly<Record<string, Stage>> = {
+  accumulate: ({ size, ...options }: AccumulateOptions & { size: number }) => accumulate(size, options),
+  clipByGlobalNorm,
+  clipByValue,
+  addDecayedWeights,
+  staleness,
+};
 
 /** Sets up stages and scan again as a state says that they were. What it cannot say is an error: then the user has to. */
 export function fromRecipe(

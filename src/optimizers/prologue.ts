@@ -27,7 +27,7 @@ const rankOf = ({ op }: Operation): number => canonicalOrder.indexOf(op as (type
 
 /** Clip by global norm, then by value, then decay, each at most once, fuses; what comes before such an end is done by itself. */
 export function prologueFor(pending: Pending | null): Prologue {
-  const operations = operationsOf(pending);
+  const operations = operationsOf(pending).filter(({ op }) => op !== 'accumulate');
   let first = operations.length;
   let rank: number = canonicalOrder.length;
   for (let next = first - 1; next >= 0 && rankOf(operations[next]!) !== -1 && rankOf(operations[next]!) < rank; next--) {

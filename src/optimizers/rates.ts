@@ -1,3 +1,4 @@
+import { RxgradError } from '../errors.ts';
 import type { Schedule } from '../schedules/schedule.ts';
 import type { RatesFacts } from './scan-facts.ts';
 
@@ -7,9 +8,13 @@ export class Rates {
   #lrs: readonly number[];
   #epochs = 0;
   #metrics = new Map<string, number>();
+  /** Whether a schedule looks at whichever metric is reported, and which that is. */
+  readonly #watchesAny: boolean;
+  #watched: string | null = null;
 
   constructor(schedules: readonly Schedule[]) {
     this.#schedules = schedules;
+    this.#watchesAny = schedules.some(({ metric }) => metric === null);
     this.#lrs = schedules.map(({ lr }) => lr);
   }
 
@@ -28,7 +33,12 @@ export class Rates {
     return this.#schedules.length;
   }
 
+  /** Notes a metric. Fails where a schedule looks at whichever is reported, and another one was. */
   report(metric: string, value: number): void {
+    if (this.#watchesAny) {
+      this.#watched ??= metric;
+      if (this.#watched !== metric) throw new RxgradError('ambiguousMetric', { first: this.#watched, second: metric });
+    }
     this.#metrics.set(metric, value);
   }
 
@@ -38,8 +48,10 @@ export class Rates {
 
   /** Changes the rates of the next step. A schedule that looks at a metric gets what was reported since the last tick. */
   tick(): void {
-    const last = [...this.#metrics.values()].at(-1);
-    for (const schedule of this.#schedules) schedule.tick(schedule.metric ? this.#metrics.get(schedule.metric) : last);
+    for (const schedule of this.#schedules) {
+      const metric = schedule.metric === null ? this.#watched : schedule.metric;
+      schedule.tick(metric == null ? undefined : this.#metrics.get(metric));
+    }
     this.#metrics.clear();
     this.#lrs = this.#schedules.map(({ lr }) => lr);
   }
@@ -49,13 +61,15 @@ export class Rates {
       epochs: this.#epochs,
       schedules: this.#schedules.map((schedule) => schedule.state()),
       metrics: [...this.#metrics].map(([name, value]) => [name, String(value)]),
+      ...(this.#watched === null ? {} : { watched: this.#watched }),
     };
   }
 
-  restore({ epochs, schedules, metrics }: RatesFacts): void {
+  restore({ epochs, schedules, metrics, watched }: RatesFacts): void {
     this.#epochs = epochs;
     for (const [i, schedule] of this.#schedules.entries()) schedule.restore(schedules[i]!);
     this.#metrics = new Map(metrics.map(([name, value]) => [name, Number(value)]));
+    this.#watched = this.#watchesAny ? (watched ?? null) : null;
     this.#lrs = this.#schedules.map(({ lr }) => lr);
   }
 }

@@ -1,4 +1,4 @@
-import { operationsOf, type Pending } from '../pending.ts';
+import type { Accumulated, Operation } from '../pending.ts';
 import { type LearningRate, scheduleOf } from '../schedules/from-config.ts';
 import type { RateConfig } from '../schedules/schedule.ts';
 import type { OutlierOptions } from './outliers.ts';
@@ -14,8 +14,6 @@ export interface Recipe {
 /** Stages in front of a scan, in their order: the name, and what it was given. */
 export type StageRecipe = [stage: string, given: unknown];
 
-/** Stands for batches that were merged; into how large ones, they do not tell. */
-const MERGED = 'accumulate';
 // They change no bit of the weights.
 const withoutEffect = new Set(['rejections', 'maxRejectionsInARow', 'threads']);
 
@@ -25,15 +23,27 @@ export function recipeOf(optimizer: string, options: Readonly<Record<string, unk
   return { optimizer, options: Object.fromEntries(kept.map(([name, value]) => [name, plain(name, value)])) };
 }
 
-/** Writes down what a batch came through: whether it was merged, and what stages have asked for. */
-export function stagesOf(pending: Pending | null, merged: boolean): StageRecipe[] {
-  const asked = operationsOf(pending).map((operation): StageRecipe => {
-    if (operation.op === 'clipByGlobalNorm') return [operation.op, operation.maxNorm.setting];
-    if (operation.op === 'clipByValue') return [operation.op, operation.limit.setting];
-    if (operation.op === 'addDecayedWeights') return [operation.op, operation.decay.setting];
-    return [operation.op, operation.policy];
-  });
-  return merged ? [[MERGED, null], ...asked] : asked;
+/** Writes down the stages that a batch came through, in their order. */
+export function stagesOf(operations: readonly Operation[]): StageRecipe[] {
+  const merged = operations.findLastIndex(({ op }) => op === 'accumulate');
+  // Of the operations before a merge, those that were done to its parts are no longer pending.
+  const before = merged === -1 ? [] : stagesOf((operations[merged] as Accumulated).asked);
+  return [...before, ...operations.slice(Math.max(0, merged)).map(stageOf)];
+}
+
+function stageOf(operation: Operation): StageRecipe {
+  switch (operation.op) {
+    case 'clipByGlobalNorm':
+      return [operation.op, operation.maxNorm.setting];
+    case 'clipByValue':
+      return [operation.op, operation.limit.setting];
+    case 'addDecayedWeights':
+      return [operation.op, operation.decay.setting];
+    case 'staleness':
+      return [operation.op, operation.policy];
+    case 'accumulate':
+      return [operation.op, { size: operation.size, applyAtEnd: operation.applyAtEnd }];
+  }
 }
 
 /** All in which another recipe differs. */

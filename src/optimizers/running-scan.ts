@@ -5,6 +5,7 @@ import { GradientBatch, type Rejection, type TrainingEvent } from '../events.ts'
 import { channels } from '../observe/channels.ts';
 import type { KeptScan } from '../params/scan-seat.ts';
 import type { KeptState } from '../params/state-dict.ts';
+import { isAccumulated } from '../pending.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
 import { Rejections } from './rejections.ts';
@@ -243,6 +244,8 @@ export class RunningScan implements KeptScan {
   }
 
   #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {
+    // Its parts were seen when they were merged, whatever came of them.
+    if (event instanceof GradientBatch && isAccumulated(event.pending)) this.#memory.once.applied(event);
     this.#reject(this.#rejections.of(event, error));
   }
 

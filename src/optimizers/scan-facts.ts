@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { RxgradError } from '../errors.ts';
 import { finite, parseOptions } from '../options.ts';
 import type { Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
@@ -16,7 +17,7 @@ export type HistoryFacts = v.InferOutput<typeof historySchema>;
 const scanFactsSchema = v.object({
   rule: v.string(),
   steps: v.number(),
-  /** How often each parameter was stepped. */
+  /** How often each parameter was stepped. All that is listed by parameter is in the order of the state's names. */
   counts: v.array(v.number()),
   /** Where there is an average: how many steps of each parameter are in it. */
   averaged: v.optional(v.array(v.number())),
@@ -32,6 +33,8 @@ const scanFactsSchema = v.object({
   /** For each parameter the number of its schedule, and −1 where it is frozen. */
   groups: v.array(v.number()),
   metrics: v.array(v.tuple([v.string(), v.string()])),
+  /** Where a schedule looks at whichever metric is reported: the one that was. */
+  watched: v.optional(v.string()),
   recipe: v.optional(v.object({ optimizer: v.string(), options: v.record(v.string(), v.unknown()) })),
   /** Stages in front: those that the last batch came through. */
   stages: v.optional(v.array(v.tuple([v.string(), v.unknown()]))),
@@ -41,7 +44,7 @@ export type ScanFacts = v.InferOutput<typeof scanFactsSchema>;
 /** The part of it that is the stepper's. */
 export type StepperFacts = Pick<ScanFacts, 'steps' | 'counts' | 'averaged' | 'history' | 'norms' | 'stages'>;
 /** The part of it that is the rates'. */
-export type RatesFacts = Pick<ScanFacts, 'epochs' | 'schedules' | 'metrics'>;
+export type RatesFacts = Pick<ScanFacts, 'epochs' | 'schedules' | 'metrics' | 'watched'>;
 
 /** What a scan is made for. */
 export interface ScanShape {
@@ -68,16 +71,44 @@ export function positionsBefore(kept: Readonly<Record<string, unknown>>): Positi
   return 'rule' in kept ? null : (parsePartialFacts(kept, 'state dict').positions ?? []);
 }
 
-/** All in which a scan is made for something else than the one that kept some facts; where `exact`, its options too. */
-export function differencesOf(facts: ScanFacts, { rule, names, groups, recipe }: ScanShape, exact: boolean): string[] {
+/**
+ * The same facts, in the order of other parameters: of those that the state does not know, none were stepped. Fails where the state
+ * does not list as many as it has names.
+ */
+export function inOrderOf(facts: ScanFacts, names: readonly string[], kept: readonly string[]): ScanFacts {
+  for (const [fact, list] of Object.entries({ counts: facts.counts, groups: facts.groups, averaged: facts.averaged ?? kept })) {
+    if (list.length === kept.length) continue;
+    const expected = `${fact} of its ${kept.length} parameters`;
+    throw new RxgradError('invalidCheckpoint', { where: 'state dict', expected, got: `${list.length}` });
+  }
+  const placeOf = new Map(kept.map((name, place) => [name, place]));
+  const places = names.map((name) => placeOf.get(name) ?? -1);
+  return {
+    ...facts,
+    counts: places.map((place) => facts.counts[place] ?? 0),
+    groups: places.map((place) => facts.groups[place] ?? 0),
+    ...(facts.averaged ? { averaged: places.map((place) => facts.averaged![place] ?? 0) } : {}),
+  };
+}
+
+/**
+ * All in which a scan is made for something else than the one that kept some facts, which are in its order; where `exact`, its
+ * options too. `kept` names the parameters of the state.
+ */
+export function differencesOf(
+  facts: ScanFacts,
+  { rule, names, groups, recipe }: ScanShape,
+  kept: ReadonlySet<string>,
+  exact: boolean,
+): string[] {
+  const own = new Set(names);
   return [
     ...(facts.rule === rule ? [] : [`the state is of ${facts.rule}, the scan of ${rule}`]),
-    ...(facts.counts.length === names.length
-      ? []
-      : [`the state is of ${facts.counts.length} parameters, the scan of ${names.length}`]),
+    ...names.filter((name) => !kept.has(name)).map((name) => `the state knows no "${name}"`),
+    ...[...kept].filter((name) => !own.has(name)).map((name) => `the state is of "${name}", too`),
     ...names.flatMap((name, i) => {
       const [was, is] = [facts.groups[i], groups[i]];
-      return was === is || was === undefined ? [] : [`"${name}" is ${inWords(was)} in the state, ${inWords(is!)} in the scan`];
+      return was === is || !kept.has(name) ? [] : [`"${name}" is ${inWords(was!)} in the state, ${inWords(is!)} in the scan`];
     }),
     ...(exact && facts.recipe && facts.rule === rule ? recipeDifferences(facts.recipe, recipe) : []),
   ];

@@ -3,7 +3,7 @@ import { Once } from '../once.ts';
 import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import type { Rates } from './rates.ts';
-import { differencesOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import { differencesOf, inOrderOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
 import type { Stepper } from './stepper.ts';
 
 /** All that a scan has to remember to go on another time: what was counted, how far, at which rates, and its stepper's state. */
@@ -30,7 +30,7 @@ export class ScanMemory {
       recipe: this.#shape.recipe,
       ...this.rates.state(),
     };
-    return { tensors: this.#stepper.tensors, facts: { ...facts }, strict: true, exact: false };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, names: this.#shape.names, strict: true, exact: false };
   }
 
   /** Goes on from where another scan was. */
@@ -44,11 +44,11 @@ export class ScanMemory {
       this.reached.restore(before);
       return;
     }
-    const facts = parseScanFacts(kept.facts);
-    const differences = differencesOf(facts, this.#shape, kept.exact);
-    if (kept.strict) assertNoDifferences(differences);
     const { rule, names } = this.#shape;
-    this.#stepper.restore(kept, facts.rule === rule && facts.counts.length === names.length ? facts : null);
+    const facts = inOrderOf(parseScanFacts(kept.facts), names, kept.names);
+    const differences = differencesOf(facts, this.#shape, new Set(kept.names), kept.exact);
+    if (kept.strict) assertNoDifferences(differences);
+    this.#stepper.restore(kept, facts.rule === rule ? facts : null);
     this.once.restore(facts.once);
     this.reached.restore(facts.positions);
     if (facts.schedules.length === this.rates.size) this.rates.restore(facts);

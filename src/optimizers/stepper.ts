@@ -4,7 +4,7 @@ import type { Parameters } from '../params/parameters.ts';
 import type { KeptState, StateTensor } from '../params/state-dict.ts';
 import { WeightsWriter } from '../params/weights-writer.ts';
 import { refuseNorm, refuseNotFinite, type TakenIn, type TensorLayout } from '../payload.ts';
-import type { Pending } from '../pending.ts';
+import { operationsOf, type Pending } from '../pending.ts';
 import type { PerParameter } from '../setting.ts';
 import { refuseStale } from '../staleness.ts';
 import type { Average } from './average.ts';
@@ -58,7 +58,6 @@ export class Stepper {
   #plan: Plan | Refusal = { runs: [], frozen: [], untouched: [] };
   #pending: Pending | null = null;
   #prologue: Prologue = prologueFor(null);
-  #merged = false;
   /** What the first batch must have come through, where the scan goes on exactly as another. */
   #expected: readonly StageRecipe[] | null = null;
 
@@ -103,7 +102,7 @@ export class Stepper {
       this.#pending = batch.pending;
     }
     if (this.#expected) {
-      assertNoDifferences(stageDifferences(this.#expected, stagesOf(batch.pending, batch.facts.members !== undefined)));
+      assertNoDifferences(stageDifferences(this.#expected, stagesOf(operationsOf(batch.pending))));
       this.#expected = null;
     }
     const where = () => placeOf(batch.delivery);
@@ -195,7 +194,6 @@ export class Stepper {
       yield* this.#average.follow(plan, this.#state.counts, this.#writer.to, this.#work, this.#passes);
       this.#average.commit(base + 1, position, this.#work, this.#passes);
     }
-    this.#merged = batch.facts.members !== undefined;
     this.#writer.commit(base + 1, origin, (written) => this.#work.noteWritten(written, plan.runs));
     this.#steps += 1;
     const outlier = this.#outliers?.applied();
@@ -224,7 +222,7 @@ export class Stepper {
     return {
       steps: this.#steps,
       counts: [...this.#state.counts],
-      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(this.#pending, this.#merged) } : {}),
+      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(operationsOf(this.#pending)) } : {}),
       ...(history.versions.length > 0 ? { history } : {}),
       ...(this.#outliers ? { norms: this.#outliers.state() } : {}),
       ...(this.#average ? { averaged: [...this.#average.counts] } : {}),

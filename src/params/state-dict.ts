@@ -15,6 +15,8 @@ export interface KeptState {
   readonly tensors: readonly StateTensor[];
   /** Null where a file of others has none. */
   readonly facts: Readonly<Record<string, unknown>> | null;
+  /** The parameters in the order in which the facts list what they say of each: no other parameters need have that order. */
+  readonly names: readonly string[];
   /** Whether every tensor must find its place, and every place its tensor. */
   readonly strict: boolean;
   /** Whether the scan that goes on from it must have the same options and stages. */
@@ -92,7 +94,10 @@ export function readStateDict(
   return {
     weights,
     version: format === undefined ? null : Number(metadata['rxgrad.version']),
-    state: state.length > 0 || facts ? { tensors: state, facts, strict, exact } : null,
+    state:
+      state.length > 0 || facts
+        ? { tensors: state, facts, names: namesOf(metadata['rxgrad.weights']) ?? [], strict, exact }
+        : null,
   };
 }
 

@@ -15,7 +15,8 @@ export interface Combination {
  * their place: `0/ticks`, `1/ticks`, and `1/0/ticks` in a combination of combinations.
  */
 export function combinedSchedule(parts: readonly Schedule[], combination: Combination): Schedule {
-  const [metric, ...others] = new Set(parts.flatMap((part) => part.metric ?? []));
+  const looksAt = parts.flatMap((part) => (part.metric === undefined ? [] : [part.metric]));
+  const [metric = looksAt.length > 0 ? null : undefined, ...others] = new Set(looksAt.filter((name) => name !== null));
   // A tick brings one number.
   expectOption(others.length === 0, 'schedulers: metric', `"${metric}" for all`, `"${others[0]}"`);
   const { baseLr } = parts[0]!;

@@ -37,7 +37,7 @@ interface Progress {
  * Lowers the rate when a metric stops getting better: to max(lr · factor, minLr), where more than `patience` metrics in a
  * row were not better than the best so far by `threshold` (a share of it, or with thresholdMode abs an amount). It then
  * passes over `cooldown` metrics, and spares itself changes of at most `eps`. A tick without a metric changes nothing.
- * `metric` names the MetricReport to look at; without it any will do.
+ * `metric` names the MetricReport to look at; without it, a stream that reports several is an error.
  * Defaults: baseLr 1e-3, mode min, factor 0.1, patience 10, threshold 1e-4, thresholdMode rel, cooldown 0, minLr 0, eps 1e-8.
  *
  * torch.optim.lr_scheduler.ReduceLROnPlateau, except that what comes during a cooldown cannot be the best.
@@ -52,7 +52,7 @@ export function reduceLROnPlateau(options: OptionsOf<typeof reduceLROnPlateauSch
   return {
     config: { type: 'ReduceLROnPlateau', ...options } as RateConfig,
     baseLr,
-    ...(metric !== undefined && { metric }),
+    metric: metric ?? null,
     get lr() {
       return now.lr;
     },

@@ -15,8 +15,8 @@ export interface Schedule {
   readonly config?: RateConfig;
   /** The rate that the schedule scales: `lr / baseLr` is its factor. */
   readonly baseLr: number;
-  /** Name of the MetricReport that {@link tick} is to be given. Default: any. */
-  readonly metric?: string;
+  /** Name of the MetricReport that {@link tick} is to be given; null for the one that there is. Absent where it looks at none. */
+  readonly metric?: string | null;
   /** Ends an epoch. `metric` is what ReduceLROnPlateau looks at; the others ignore it. */
   tick(metric?: number): void;
   state(): ScheduleState;

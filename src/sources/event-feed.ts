@@ -37,7 +37,11 @@ export class EventFeed {
     acknowledge: (position: Position) => void,
   ) {
     this.inFlight = new InFlight(maxInFlight, maxBytes, acknowledge);
-    this.#source = { done: (position) => this.inFlight.done(position), seen };
+    this.#source = {
+      done: (position) => this.inFlight.done(position),
+      release: (position) => this.inFlight.release(position),
+      seen,
+    };
     this.#where = where;
     this.#reader = reader;
   }

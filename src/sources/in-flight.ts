@@ -5,6 +5,8 @@ const STALLED_MS = 10_000;
 interface Outstanding {
   readonly offset: number;
   readonly bytes: number;
+  /** Whether it takes no room any more, though events before it are not acknowledged. */
+  released: boolean;
 }
 
 /**
@@ -36,8 +38,13 @@ export class InFlight {
   of(partition: number): { readonly inFlight: number; readonly inFlightBytes: number } {
     const { queue, head } = this.#partitions.get(partition) ?? { queue: [], head: 0 };
     let inFlightBytes = 0;
-    for (let i = head; i < queue.length; i++) inFlightBytes += queue[i]!.bytes;
-    return { inFlight: queue.length - head, inFlightBytes };
+    let inFlight = 0;
+    for (let i = head; i < queue.length; i++) {
+      if (queue[i]!.released) continue;
+      inFlight += 1;
+      inFlightBytes += queue[i]!.bytes;
+    }
+    return { inFlight, inFlightBytes };
   }
 
   add({ partition, offset }: Position, bytes: number): void {
@@ -46,7 +53,7 @@ export class InFlight {
       outstanding = { queue: [], head: 0 };
       this.#partitions.set(partition, outstanding);
     }
-    outstanding.queue.push({ offset, bytes });
+    outstanding.queue.push({ offset, bytes, released: false });
     this.#events += 1;
     this.#bytes += bytes;
   }
@@ -57,8 +64,7 @@ export class InFlight {
     const { queue } = outstanding;
     const before = outstanding.head;
     while (outstanding.head < queue.length && queue[outstanding.head]!.offset <= position.offset) {
-      this.#bytes -= queue[outstanding.head]!.bytes;
-      this.#events -= 1;
+      this.#free(queue[outstanding.head]!);
       outstanding.head += 1;
     }
     if (outstanding.head === before) return;
@@ -68,6 +74,15 @@ export class InFlight {
       outstanding.head = 0;
     }
     this.#acknowledge(position);
+    if (this.#waiters.length > 0) this.#wake();
+  }
+
+  /** Frees the room of an event that is done with, while others before it are not. */
+  release({ partition, offset }: Position): void {
+    const { queue, head } = this.#partitions.get(partition) ?? { queue: [], head: 0 };
+    const found = queue.findLastIndex((one) => one.offset <= offset);
+    if (found < head || queue[found]!.offset !== offset) return;
+    this.#free(queue[found]!);
     if (this.#waiters.length > 0) this.#wake();
   }
 
@@ -85,6 +100,13 @@ export class InFlight {
 
   close(): void {
     this.#wake();
+  }
+
+  #free(one: Outstanding): void {
+    if (one.released) return;
+    one.released = true;
+    this.#bytes -= one.bytes;
+    this.#events -= 1;
   }
 
   #wake(): void {

@@ -1,84 +1,129 @@
 import { concat, concatMap, defer, finalize, type OperatorFunction } from 'rxjs';
+import * as v from 'valibot';
 import {
   acknowledge,
   type Delivery,
   type EventSource,
   GradientBatch,
   type GradientFacts,
+  placeOf,
   rejection,
   type TrainingEvent,
   withoutNorm,
 } from '../events.ts';
 import { Once } from '../once.ts';
 import { count, parseOptions } from '../options.ts';
-import { operationsOf } from '../pending.ts';
+import { afterReading, operationsOf, type Pending } from '../pending.ts';
 import { Accumulator } from './accumulator.ts';
+
+export interface AccumulateOptions {
+  /**
+   * Whether the end of the stream merges the batches that have come, as the end of an epoch does. A run that goes on from there
+   * then differs from one that was never ended. Default false: they are not applied, and are read again by the next run.
+   */
+  readonly applyAtEnd?: boolean;
+}
+
+const schema = v.strictObject({ applyAtEnd: v.optional(v.boolean(), false) });
 
 /**
  * Merges every `k` gradient batches into one: their mean, weighted by batch size (1 where a batch has none), for each parameter
- * over the batches that carry it. What stages asked for before is done to each first. An epoch's end and the end of the stream
- * merge what has come. Other events wait for the merged batch that they fell into; batches that cannot be used (duplicates,
- * values that are not finite, other shapes) become rejections.
+ * over the batches that carry it. Operations of earlier stages are done to each batch first. The end of an epoch merges the
+ * batches that have come; the end of the stream does not, unless `applyAtEnd` says so. Other events pass at once; batches that
+ * cannot be used (duplicates, values that are not finite, other shapes) become rejections.
  *
- * A merged batch is acknowledged as all of its parts; so a source must hand out more than `k` events at a time (`maxInFlight`).
+ * No state is kept here: until a merged batch is dealt with, the log counts as read up to its first part. So a run that goes on
+ * from a checkpoint reads the parts again, and merges the same ones. A batch that was merged has been seen, also where the scan
+ * rejects what came of it.
+ *
+ * A merged batch is acknowledged as all of its parts; so a source must hand out more than `k` batches at a time (`maxInFlight`).
  *
  * Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour" (2017); optax.MultiSteps.
  */
-export function accumulate(k: number): OperatorFunction<TrainingEvent, TrainingEvent> {
+export function accumulate(k: number, options: AccumulateOptions = {}): OperatorFunction<TrainingEvent, TrainingEvent> {
   const size = parseOptions(count, k, 'accumulate');
+  const { applyAtEnd } = parseOptions(schema, options, 'accumulate');
   return (events$) =>
     defer(() => {
-      const merging = new Merging(size);
+      const merging = new Merging(size, applyAtEnd);
       return concat(
         events$.pipe(concatMap((event) => merging.take(event))),
-        defer(() => merging.flush()),
+        defer(() => merging.end()),
       ).pipe(finalize(() => merging.dispose()));
     });
 }
 
-/** One subscription's batches that wait to be merged, and what came between them. */
+/** One subscription's batches that wait to be merged. */
 class Merging {
   readonly #size: number;
+  readonly #applyAtEnd: boolean;
   readonly #once = new Once();
   readonly #accumulator = new Accumulator();
+  readonly #mark: (pending: Pending | null, done: boolean) => Pending;
   #parts: GradientBatch[] = [];
-  #held: TrainingEvent[] = [];
+  /** The parts, and the events that have passed since the first of them. */
+  #taken: TrainingEvent[] = [];
   #source: EventSource | null = null;
 
-  constructor(size: number) {
+  constructor(size: number, applyAtEnd: boolean) {
     this.#size = size;
+    this.#applyAtEnd = applyAtEnd;
+    this.#mark = marker(size, applyAtEnd);
   }
 
   /** Takes an event in, and returns what is to be passed on. */
   take(event: TrainingEvent): TrainingEvent[] {
     this.#goOn(event.delivery?.source ?? null);
-    if (!(event instanceof GradientBatch)) {
-      if (event.kind === 'epoch') return [...this.flush(), event];
-      return this.#holdOrPass(event);
-    }
-    const error = this.#once.refuse(event) ?? (this.#size === 1 ? null : this.#accumulator.add(event));
-    if (error) return this.#holdOrPass(rejection(error, event.delivery, event.facts, { at: 'accumulate', event }));
-    this.#once.applied(event);
-    this.#parts.push(event);
-    return this.#parts.length === this.#size ? this.flush() : [];
+    if (event instanceof GradientBatch) return this.#add(event);
+    // One that does not count ends nothing: the scan rejects it.
+    if (event.kind === 'epoch' && !this.#once.refuseEpoch(event)) return [...this.#merge(), event];
+    return [this.#pass(event)];
   }
 
-  /** Merges what has come, in the order in which it came. */
-  flush(): TrainingEvent[] {
-    const parts = this.#parts;
-    const held = this.#held;
-    this.#parts = [];
-    this.#held = [];
-    if (parts.length === 0) return held;
-    // One batch is its own mean, to the bit.
-    const merged =
-      parts.length === 1 ? parts[0]! : this.#accumulator.mean(factsOf(parts), deliveryOf(parts), parts.at(-1)!.pending);
-    this.#accumulator.clear();
-    return [merged, ...held];
+  /** What is to be passed on as the stream ends. */
+  end(): TrainingEvent[] {
+    if (this.#applyAtEnd || this.#parts.length === 0) return this.#merge();
+    const { delivery } = this.#parts[0]!;
+    const from = delivery
+      ? `, from ${placeOf(delivery)} on. They are not applied; the next run reads them again`
+      : '. They are not applied';
+    process.emitWarning(
+      `accumulate(${this.#size}): the stream ended after ${this.#parts.length} of ${this.#size} batches${from}. ` +
+        'To apply them at the end, give { applyAtEnd: true }',
+      { code: 'RXGRAD_PARTS_LEFT' },
+    );
+    return [];
   }
 
   dispose(): void {
     this.#accumulator.clear();
+  }
+
+  #add(batch: GradientBatch): TrainingEvent[] {
+    const error = this.#once.refuse(batch) ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
+    if (error) return [this.#pass(rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch }))];
+    this.#once.applied(batch);
+    this.#parts.push(batch);
+    this.#taken.push(batch);
+    return this.#parts.length === this.#size ? this.#merge() : [];
+  }
+
+  /** Merges the batches that have come, in the order in which they came. */
+  #merge(): TrainingEvent[] {
+    const parts = this.#parts;
+    const taken = this.#taken;
+    if (parts.length === 0) return [];
+    this.#parts = [];
+    this.#taken = [];
+    const delivery = deliveryOf(parts, taken);
+    const { message, pending } = parts.at(-1)!;
+    // One batch is its own mean, to the bit.
+    const merged =
+      parts.length === 1
+        ? new GradientBatch({ ...message, delivery }, this.#mark(pending, false))
+        : this.#accumulator.mean(factsOf(parts), delivery, this.#mark(pending, true));
+    this.#accumulator.clear();
+    return [merged];
   }
 
   /** What was counted before a source began comes no second time. */
@@ -88,12 +133,27 @@ class Merging {
     if (source?.seen) this.#once.restore(source.seen);
   }
 
-  /** Who acknowledges an event acknowledges all before it: it must not pass batches that are not applied yet. */
-  #holdOrPass(event: TrainingEvent): TrainingEvent[] {
-    if (this.#parts.length === 0) return [event];
-    this.#held.push(event);
-    return [];
+  /** Passes an event on. Whoever is done with it must not pass batches that are not applied yet. */
+  #pass(event: TrainingEvent): TrainingEvent {
+    const { delivery } = event;
+    if (this.#parts.length === 0 || !delivery) return event;
+    this.#taken.push(event);
+    const { source, position } = delivery;
+    const released = { done: () => source.release?.(position), seen: source.seen };
+    return { ...event, delivery: { ...delivery, source: released, covers: [] } } as TrainingEvent;
   }
+}
+
+/** Makes what a merged batch, or a single one in its place, has pending: batches of the same stages share it. */
+function marker(size: number, applyAtEnd: boolean): (pending: Pending | null, done: boolean) => Pending {
+  let last: { asked: Pending | null; done: boolean; marked: Pending } | null = null;
+  return (asked, done) => {
+    if (last?.asked !== asked || last.done !== done) {
+      const operation = { op: 'accumulate', size, applyAtEnd, asked: operationsOf(asked) } as const;
+      last = { asked, done, marked: { operation, previous: done ? afterReading(asked) : asked } };
+    }
+    return last.marked;
+  };
 }
 
 function factsOf(parts: readonly GradientBatch[]): GradientFacts {
@@ -115,10 +175,13 @@ function clipsByOwnNorm({ facts, pending }: GradientBatch): boolean {
   return facts.norm === undefined && operationsOf(pending).some(({ op }) => op === 'clipByGlobalNorm');
 }
 
-function deliveryOf(parts: readonly GradientBatch[]): Delivery | null {
+function deliveryOf(parts: readonly GradientBatch[], taken: readonly TrainingEvent[]): Delivery | null {
   const last = parts.findLast(({ delivery }) => delivery)?.delivery;
   if (!last) return null;
-  const places = parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery]) : []));
-  const source = { done: () => parts.forEach(acknowledge), seen: last.source.seen };
-  return { position: last.position, source, parts: places, covers: places };
+  return {
+    position: last.position,
+    source: { done: () => taken.forEach(acknowledge), seen: last.source.seen },
+    parts: parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery]) : [])),
+    covers: taken.flatMap(({ delivery }) => (delivery ? (delivery.covers ?? [delivery]) : [])),
+  };
 }

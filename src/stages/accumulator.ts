@@ -3,7 +3,7 @@ import { type Delivery, GradientBatch, type GradientFacts, placeOf } from '../ev
 import type { Arena } from '../kernels/arena.ts';
 import { type GradientInput, pack } from '../pack.ts';
 import { type PlacedTensor, refuseNorm, refuseNotFinite, widthOf } from '../payload.ts';
-import { afterReading, inWorkspace, type Pending, rowNumbers } from '../pending.ts';
+import { inWorkspace, type Pending, rowNumbers } from '../pending.ts';
 
 /** Σ weight · gradient of one dense parameter, in an arena; and Σ weight. */
 interface Sum {
@@ -60,7 +60,7 @@ export class Accumulator {
     });
   }
 
-  /** The mean of what was added, as a batch. `pending` is what was asked to be done to the parts. */
+  /** The mean of what was added, as a batch. `pending` is what is still to be done to it. */
   mean(facts: GradientFacts, delivery: Delivery | null, pending: Pending | null): GradientBatch {
     const gradients: Record<string, GradientInput> = {};
     for (const [name, { dims, arena, address, length, weight }] of this.#sums) {
@@ -70,7 +70,7 @@ export class Accumulator {
     }
     for (const [name, rows] of this.#rows) gradients[name] = joined(rows);
     const { layout, payload } = pack(gradients, () => null);
-    return new GradientBatch({ layout, payload, facts, delivery }, afterReading(pending));
+    return new GradientBatch({ layout, payload, facts, delivery }, pending);
   }
 
   /** Forgets what was added, and gives the memory back. */

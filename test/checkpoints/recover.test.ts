@@ -179,7 +179,9 @@ describe('recovering', () => {
   it('stops where the configuration changed, unless that is allowed', async () => {
     await run(rule, 350);
     await expect(run((params) => sgd(params, { lr: 0.1 }))).rejects.toThrow('the state is of Momentum, the scan of SGD');
-    await expect(run((params) => pipe(accumulate(2), rule(params)))).rejects.toThrow('and are accumulate(null) → clip');
+    await expect(run((params) => pipe(accumulate(2), rule(params)))).rejects.toThrow(
+      'and are accumulate({"applyAtEnd":false,"size":2}) → clip',
+    );
     const params = model();
     const { source } = await recover(params, store, { transport, topic, allowChanges: true });
     expect(source.from.get(0)).toBeGreaterThan(0);

@@ -109,7 +109,8 @@ describe('parts', () => {
   it.each(Object.entries(combine))('of %s say which metric they look at, which is one', (_, make) => {
     const plateaus = ['loss', 'loss', 'error'].map((metric) => reduceLROnPlateau({ metric }));
     expect(make([halving, ...plateaus.slice(0, 2), reduceLROnPlateau()]).metric).toBe('loss');
-    expect(make([halving, reduceLROnPlateau()]).metric).toBeUndefined();
+    expect(make([halving, reduceLROnPlateau()]).metric).toBeNull();
+    expect(make([halving, halving]).metric).toBeUndefined();
     expect(() => make(plateaus)).toThrow('schedulers: metric: expected "loss" for all, got "error"');
   });
 });

@@ -49,6 +49,6 @@ describe('reduceLROnPlateau', () => {
 
   it('says which metric it looks at', () => {
     expect(reduceLROnPlateau({ metric: 'loss' }).metric).toBe('loss');
-    expect(reduceLROnPlateau().metric).toBeUndefined();
+    expect(reduceLROnPlateau().metric).toBeNull();
   });
 });

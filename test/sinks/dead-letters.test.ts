@@ -157,9 +157,9 @@ describe('a dead letter', () => {
     await run(transport, [wrong(1), bad(2), wrong(3)], { stages: accumulate(2) });
     const letters = (await lettersOf(transport)).map((letter) => readDeadLetter(letter, 0)!);
     expect(letters.map(({ reason, at, position }) => [reason, at, position!.offset])).toEqual([
+      ['notFinite', 'accumulate', 1],
       ['unknownParameter', 'Momentum', 0],
       ['unknownParameter', 'Momentum', 2],
-      ['notFinite', 'accumulate', 1],
     ]);
   });
 

@@ -7,11 +7,12 @@ import {
   metricReport,
   momentum,
   Parameters,
+  type Position,
   sgd,
   type TrainingEvent,
 } from 'rxgrad';
 import { concat, from, lastValueFrom, NEVER, of, throwError, toArray } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { batch, bitsOf, model } from '../optimizers/batches.ts';
 
 const through = (k: number, ...events: TrainingEvent[]): Promise<TrainingEvent[]> =>
@@ -96,17 +97,37 @@ describe('accumulate', () => {
 
   it('passes a single batch on as it is', async () => {
     const single = batch();
-    expect(await through(1, single)).toEqual([single]);
-    expect((await through(4, single))[0]).toBe(single);
+    expect((await through(1, single)).map((event) => (event as GradientBatch).message)).toEqual([single.message]);
+    expect(gradientsOf((await through(4, single, epochBoundary(0)))[0])).toEqual(gradientsOf(single));
   });
 
-  it('merges what has come when an epoch or the stream ends', async () => {
-    const events = await through(3, batch(1), batch(3), epochBoundary(0), batch(5));
-    expect(kinds(events)).toEqual(['gradients', 'epoch', 'gradients']);
-    expect(gradientsOf(events[0]).c).toEqual([2]);
-    expect(gradientsOf(events[2]).c).toEqual([5]);
+  it('merges what has come when an epoch ends, and when the stream ends only where it is told to', async () => {
+    const events = [batch(1), batch(3), epochBoundary(0), batch(5)];
+    const merged = await through(3, ...events);
+    expect(kinds(merged)).toEqual(['gradients', 'epoch']);
+    expect(gradientsOf(merged[0]).c).toEqual([2]);
+    const all = await lastValueFrom(from(events).pipe(accumulate(3, { applyAtEnd: true }), toArray()));
+    expect(kinds(all)).toEqual(['gradients', 'epoch', 'gradients']);
+    expect(gradientsOf(all[2]).c).toEqual([5]);
     expect(kinds(await through(2, epochBoundary(0), metricReport({ name: 'loss', value: 1 })))).toEqual(['epoch', 'metric']);
     expect(await through(2)).toEqual([]);
+  });
+
+  it('says which batches the end of the stream leaves unapplied', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+    await through(3, logged(batch(1), 7, []), logged(batch(3), 8, []));
+    await through(4, batch(1));
+    expect(warn.mock.calls).toEqual([
+      [expect.stringContaining('ended after 2 of 3 batches, from t/0@7 on'), { code: 'RXGRAD_PARTS_LEFT' }],
+      [expect.stringContaining('ended after 1 of 4 batches. They are not applied'), { code: 'RXGRAD_PARTS_LEFT' }],
+    ]);
+    warn.mockRestore();
+  });
+
+  it('ends nothing at an epoch that does not count', async () => {
+    const events = await through(2, epochBoundary(3), batch(1), epochBoundary(3), epochBoundary(-1), batch(3));
+    expect(kinds(events)).toEqual(['epoch', 'epoch', 'epoch', 'gradients']);
+    expect(gradientsOf(events[3]).c).toEqual([2]);
   });
 
   it('leaves out duplicates and batches that cannot be used, and says so', async () => {
@@ -118,13 +139,13 @@ describe('accumulate', () => {
       gradientBatch({ gradients: { a: new Float32Array(5) } }),
       batch(3, { worker: 'a', sequence: 2 }),
     );
-    expect(kinds(events)).toEqual(['gradients', 'rejection', 'rejection', 'rejection']);
-    expect(events.slice(1).map((event) => (event as { reason?: string }).reason)).toEqual([
+    expect(kinds(events)).toEqual(['rejection', 'rejection', 'rejection', 'gradients']);
+    expect(events.slice(0, 3).map((event) => (event as { reason?: string }).reason)).toEqual([
       'duplicate',
       'notFinite',
       'wrongShape',
     ]);
-    expect(gradientsOf(events[0]).c).toEqual([2]);
+    expect(gradientsOf(events[3]).c).toEqual([2]);
   });
 
   it.each<[string, GradientBatch, string, RegExp]>([
@@ -151,23 +172,27 @@ describe('accumulate', () => {
       },
     });
     const events = await through(2, first, odd, first);
-    expect(kinds(events)).toEqual(['gradients', 'rejection']);
-    expect(events[1]).toMatchObject({ reason, at: 'accumulate', event: odd, error: { message: expect.stringMatching(message) } });
+    expect(kinds(events)).toEqual(['rejection', 'gradients']);
+    expect(events[0]).toMatchObject({ reason, at: 'accumulate', event: odd, error: { message: expect.stringMatching(message) } });
   });
 
-  it('holds other events back, so that none acknowledges a batch that is not applied', async () => {
+  it('acknowledges no event before the batches ahead of it are applied, but frees its room', async () => {
     const done: number[] = [];
-    const metric = { ...metricReport({ name: 'loss', value: 1 }), delivery: logged(batch(), 1, done).delivery };
+    const released: number[] = [];
+    const { delivery } = logged(batch(), 1, done);
+    const source = { ...delivery!.source, release: ({ offset }: Position) => released.push(offset) };
+    const metric = { ...metricReport({ name: 'loss', value: 1 }), delivery: { ...delivery!, source } };
     const params = model();
     const events = concat(of<TrainingEvent[]>(logged(batch(), 0, done), metric), NEVER).pipe(accumulate(2), sgd(params));
     const subscription = events.subscribe();
     expect(done).toEqual([]);
+    expect(released).toEqual([1]);
     subscription.unsubscribe();
     expect(done).toEqual([]);
     of<TrainingEvent[]>(logged(batch(), 0, done), metric, logged(batch(), 2, done))
       .pipe(accumulate(2), sgd(params))
       .subscribe();
-    expect(done).toEqual([0, 2, 1]);
+    expect(done).toEqual([0, 1, 2]);
   });
 
   it('lets the scan know every part, so that none counts twice', () => {
