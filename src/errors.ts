@@ -105,6 +105,11 @@ const table = {
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],
   transportInterrupted: ['retry', 503, '{transport}: {problem}. {advice}'],
+  damagedLog: [
+    'stop',
+    422,
+    '{where}: {problem}. Bring back a whole copy of the file (with its -wal, if there is one), or begin a new log',
+  ],
   unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
   fenced: [

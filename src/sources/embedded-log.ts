@@ -1,6 +1,7 @@
 import { RxgradError } from '../errors.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
+import { LogWrites } from './log-writes.ts';
 import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
 import type { Consumption, NewRecord, Position, Transport } from './transport.ts';
 
@@ -13,6 +14,8 @@ export interface EmbeddedLogOptions {
   readonly synchronous?: 'full' | 'normal';
   /** How often a consumer looks for records of other processes. Those of other threads announce themselves. Default 5. */
   readonly pollIntervalMs?: number;
+  /** How long a write waits while another process holds the write lock; then it fails. Told by a warning after 5 s. Default 60 s. */
+  readonly lockTimeoutMs?: number;
 }
 
 const mostPartitions = 1024;
@@ -34,14 +37,21 @@ interface Waiting extends Append {
  * await transport.createTopic('gradients', { partitions: 2 });
  * await transport.produce('gradients', [{ value: new Uint8Array([1]), partition: 1 }]);
  */
-export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs = 5 }: EmbeddedLogOptions = {}): Transport {
+export function embeddedLog(
+  path: string,
+  { synchronous = 'full', pollIntervalMs = 5, lockTimeoutMs = 60_000 }: EmbeddedLogOptions = {},
+): Transport {
   if (synchronous !== 'full' && synchronous !== 'normal') {
     throw new RxgradError('invalidOption', { option: 'synchronous', expected: '"full" or "normal"', got: String(synchronous) });
   }
   if (!(pollIntervalMs >= 1)) {
     throw new RxgradError('invalidOption', { option: 'pollIntervalMs', expected: 'a number from 1', got: pollIntervalMs });
   }
+  if (!(lockTimeoutMs >= 0)) {
+    throw new RxgradError('invalidOption', { option: 'lockTimeoutMs', expected: 'a number from 0', got: lockTimeoutMs });
+  }
   const file = new LogFile(path, synchronous);
+  const writes = new LogWrites(file.name, lockTimeoutMs);
   const consumptions = new Set<Consumption>();
   const appends = appendSignal(file, pollIntervalMs);
   let waiting: Waiting[] = [];
@@ -50,21 +60,25 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
     bounds: (topic) => file.bounds(topic),
     read: (topic, partition, offset) => file.read(topic, partition, offset),
     acknowledged: (group, topic) => file.acknowledged(group, topic),
-    acknowledge: (group, topic, next) => file.acknowledge(group, topic, next),
+    acknowledge: (group, topic, next) => writes.run(() => file.acknowledge(group, topic, next)),
     onAppend: appends.listen,
   };
 
-  function flush(): void {
+  function flush(): Promise<void> {
     const appending = waiting;
     waiting = [];
-    if (appending.length === 0) return;
-    try {
-      const positions = file.append(appending);
-      for (const [i, { resolve }] of appending.entries()) resolve(positions[i]!);
-      appends.announce();
-    } catch (error) {
-      for (const { reject } of appending) reject(error);
-    }
+    if (appending.length === 0) return writes.run(() => {});
+    return writes
+      .run(() => file.append(appending))
+      .then(
+        (positions) => {
+          for (const [i, { resolve }] of appending.entries()) resolve(positions[i]!);
+          appends.announce();
+        },
+        (error: unknown) => {
+          for (const { reject } of appending) reject(error);
+        },
+      );
   }
 
   function requireRecords(topic: string, records: readonly NewRecord[]): void {
@@ -76,7 +90,8 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
   return {
     name: file.name,
     async createTopic(topic, { partitions = 1, compacted = false } = {}) {
-      file.createTopic(topic, requirePartitionCount(partitions, mostPartitions), compacted);
+      const count = requirePartitionCount(partitions, mostPartitions);
+      await writes.run(() => file.createTopic(topic, count, compacted));
     },
     async produce(topic, records) {
       requireRecords(topic, records);
@@ -85,18 +100,16 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
       return new Promise((resolve, reject) => waiting.push({ topic, records, resolve, reject }));
     },
     async writer(id) {
-      const epoch = file.openWriter(id);
+      const epoch = await writes.run(() => file.openWriter(id));
       let open = true;
       return {
         async write(records) {
           if (!open) throw closedTransport(`${file.name}, writer "${id}"`);
           for (const [topic, own] of Map.groupBy(records, (record) => record.topic)) requireRecords(topic, own);
           // What was handed to `produce` before comes before.
-          flush();
-          const positions = file.append(
-            records.map((record) => ({ topic: record.topic, records: [record] })),
-            epoch,
-          );
+          void flush();
+          const own = records.map((record) => ({ topic: record.topic, records: [record] }));
+          const positions = await writes.run(() => file.append(own, epoch));
           if (records.length > 0) appends.announce();
           return positions.flat();
         },
@@ -118,7 +131,7 @@ export function embeddedLog(path: string, { synchronous = 'full', pollIntervalMs
     },
     async close() {
       await Promise.all([...consumptions].map((consumption) => consumption.stop()));
-      flush();
+      await flush();
       appends.close();
       file.close();
     },

@@ -9,7 +9,7 @@ export interface ReadableLog {
   read(topic: string, partition: number, offset: number): LogRecord[];
   /** The next offset by partition that a group has acknowledged. */
   acknowledged(group: string, topic: string): Map<number, number>;
-  acknowledge(group: string, topic: string, next: ReadonlyMap<number, number>): void;
+  acknowledge(group: string, topic: string, next: ReadonlyMap<number, number>): void | Promise<void>;
   /** Calls back after records may have come to any topic; returns what ends that. */
   onAppend(callback: () => void): () => void;
 }
@@ -31,7 +31,8 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
   const acknowledged = group === undefined ? new Map<number, number>() : log.acknowledged(group, topic);
   const starts = startingOffsets(topic, log.bounds(topic), options.from, acknowledged);
   const lanes = starts.map((next, partition): Lane => ({ partition, next, reached: null, wake: null }));
-  const unwritten = new Map<number, number>();
+  let unwritten = new Map<number, number>();
+  let written: Promise<void> = Promise.resolve();
   let stopped = false;
   let stopping: Promise<void> | null = null;
 
@@ -39,7 +40,7 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
     for (const lane of lanes) lane.wake?.();
   };
   const ignoreAppends = log.onAppend(wakeAll);
-  const writing = setInterval(() => attempt(write), acknowledgeIntervalMs).unref();
+  const writing = setInterval(() => write().catch(fail), acknowledgeIntervalMs).unref();
   const started = start();
   const pumps = lanes.map((lane) => pump(lane).catch(fail));
 
@@ -81,18 +82,15 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
     options.onReached?.(lane.partition, lane.next);
   }
 
-  function write(): void {
-    if (group === undefined || unwritten.size === 0) return;
-    log.acknowledge(group, topic, unwritten);
-    unwritten.clear();
-  }
-
-  function attempt(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      fail(error);
-    }
+  /** One after another: the log may let one wait. */
+  function write(): Promise<void> {
+    written = written.then(async () => {
+      if (group === undefined || unwritten.size === 0) return;
+      const next = unwritten;
+      unwritten = new Map();
+      await log.acknowledge(group, topic, next);
+    });
+    return written;
   }
 
   function end(): void {
@@ -124,7 +122,7 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
       stopping ??= (async () => {
         end();
         await Promise.all(pumps);
-        write();
+        await write();
       })();
       return stopping;
     },
