@@ -1,0 +1,34 @@
+import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+const root = new URL('../', import.meta.url).pathname;
+
+/** The first test that fails ends a mutant's run: short files go first. */
+class ShortestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const took = (file: TestSpecification): number => this.ctx.cache.getTestSpecificationResult(file)?.duration ?? 0;
+    return [...files].sort((a, b) => took(a) - took(b));
+  }
+}
+
+/** Unit tests of the folder that is mutated, which main.ts names. */
+export default defineConfig({
+  root,
+  resolve: {
+    alias: [
+      { find: 'rxgrad', replacement: `${root}src/index.ts` },
+      { find: /^fast-check$/, replacement: `${root}mutation/few-runs.ts` },
+    ],
+  },
+  test: {
+    include: (process.env.RXGRAD_MUTATION_TESTS ?? '')
+      .split(',')
+      .map((tests) => (tests.endsWith('.ts') ? tests : `${tests}/*.test.ts`)),
+    exclude: ['**/*.integration.test.ts'],
+    // One worker for all files of a run: each mutant needs the modules once.
+    isolate: false,
+    setupFiles: ['mutation/active-in-threads.ts'],
+    sequence: { sequencer: ShortestFirst },
+    testTimeout: 20_000,
+  },
+});
