@@ -1,4 +1,5 @@
 import { readFacts } from '../src/checkpoints/checkpoint-file.ts';
+import { lastSeen } from '../src/once.ts';
 import { readTensorFileHeader } from '../src/params/tensor-file.ts';
 import type { RecordedLog } from './recorded-log.ts';
 
@@ -19,7 +20,7 @@ export function haveSameTensors(a: Uint8Array, b: Uint8Array): boolean {
 /** What a state says that it came of, where that is not what the log holds. */
 export function misfits(state: Uint8Array, { batches, sequences }: RecordedLog): string[] {
   const { version, seen } = readFacts(state, 'the state');
-  const last = new Map(seen?.sequences);
+  const last = new Map(seen && lastSeen(seen).map(({ worker, highest }) => [worker, highest]));
   return [
     ...(version === batches ? [] : [`version ${version}, not ${batches}`]),
     ...[...sequences].flatMap(([worker, sequence]) =>

@@ -26,7 +26,16 @@ const table = {
     '{where}: expected at least one tensor in a gradient batch, or the norm of those in other shards, got neither',
   ],
   undecodable: ['skip', 422, '{where}: expected {expected}, got {got}'],
-  duplicate: ['skip', 409, '{where}: expected a sequence above {expected} from worker "{worker}", got {got}'],
+  duplicate: [
+    'skip',
+    409,
+    '{where}: expected each sequence of worker "{worker}" once (the highest is {expected}), got {got} again',
+  ],
+  outOfOrder: [
+    'skip',
+    422,
+    '{where}: expected {expected} from worker "{worker}", got {got}: too late to know whether it was applied. A worker that begins anew says so by a higher incarnation',
+  ],
   corrupted: ['skip', 422, '{where}: expected a value whose crc32 is {expected}, got {got}'],
   weightsGap: [
     'skip',

@@ -38,10 +38,17 @@ export interface Delivery extends Place {
   readonly covers?: readonly Place[] | undefined;
 }
 
-/** What was seen of a stream, as plain data: the last sequence of each worker, and the last epoch (−1 before the first). */
+/** A column of numbers, as a tensor of a file holds it. */
+export type ColumnArray = BigInt64Array | Int32Array | Int16Array | Uint8Array;
+
+/** What was seen of a stream, for a stage or a scan to go on with. */
 export interface OnceState {
-  readonly sequences: [string, number][];
+  /** The last epoch; −1 before the first. */
   readonly epoch: number;
+  /** Where workers were seen; null: in events made in process. */
+  readonly partitions: readonly (readonly [topic: string, partition: number] | null)[];
+  /** The workers and their sequences, as columns; none where there were no workers. */
+  readonly arrays: Readonly<Record<string, ColumnArray>>;
 }
 
 /** What a producer says of its gradients beside the numbers. */
@@ -50,6 +57,8 @@ export interface GradientFacts {
   readonly worker?: string | undefined;
   /** The worker's own count, rising from record to record. */
   readonly sequence?: number | undefined;
+  /** Which life of the worker: a higher one begins its sequences anew. Default 0. */
+  readonly incarnation?: number | undefined;
   /** Version of the weights that they were computed from. */
   readonly base?: number | undefined;
   /** Examples in the batch. */
@@ -246,7 +255,7 @@ export function acknowledge(event: TrainingEvent): void {
 }
 
 /** Words for where an event stood, for errors. */
-export function placeOf(delivery: Delivery | null): string {
+export function placeOf(delivery: Place | null): string {
   if (!delivery) return 'gradient batch';
   const { topic, partition, offset } = delivery.position;
   return `${topic}/${partition}@${offset}`;

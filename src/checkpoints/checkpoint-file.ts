@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import type { Recipe, StageRecipe } from '../optimizers/recipe.ts';
-import { parsePartialFacts } from '../optimizers/scan-facts.ts';
-import { readTensorFileHeader, tensorFileHeader } from '../params/tensor-file.ts';
+import { parsePartialFacts, seenOf } from '../optimizers/scan-facts.ts';
+import { readArrays, readTensorFileHeader, tensorFileHeader } from '../params/tensor-file.ts';
 
 /** What a checkpoint says of itself, its tensors aside. */
 export interface CheckpointFacts {
@@ -60,12 +60,13 @@ export function movedTo(file: Uint8Array, topic: string, next: ReadonlyMap<numbe
 
 /** Reads what a state dict says of itself; its checksum is not looked at. */
 export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
-  const { metadata } = readTensorFileHeader(file, failing(where));
+  const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));
   const facts = parsePartialFacts(stateOf(metadata, where), where);
-  const { steps = 0, epochs = 0, positions = [], once, recipe, stages = [] } = facts;
-  return { version, steps, epochs, positions, seen: once, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
+  const { steps = 0, epochs = 0, positions = [], recipe, stages = [] } = facts;
+  const seen = seenOf(facts, readArrays(file, begin, entries, failing(where)));
+  return { version, steps, epochs, positions, seen, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
 }
 
 function stateOf(metadata: Readonly<Record<string, string>>, where: string): unknown {

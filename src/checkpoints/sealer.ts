@@ -30,11 +30,12 @@ export class Sealer {
     const file = this.#file;
     const bytes = new Uint8Array(file);
     bytes.set(header);
-    let left = parts.map(({ at, data }) => ({ at, from: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }));
-    if (byteLength <= AT_ONCE_BYTES) {
-      for (const { at, from } of left) copyBytes(from, bytes, at);
-      left = [];
-    }
+    const views = parts.map(({ at, data }) => ({ at, from: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }));
+    // What is not shared would be copied for the thread, too.
+    const later = ({ from }: (typeof views)[number]): boolean =>
+      byteLength > AT_ONCE_BYTES && from.buffer instanceof SharedArrayBuffer;
+    const left = views.filter(later);
+    for (const view of views) if (!later(view)) copyBytes(view.from, bytes, view.at);
     const { copied, sealed } = this.#send({ file, parts: left });
     if (left.length > 0) params.seat.hold(copied);
     await sealed;

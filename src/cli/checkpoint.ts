@@ -3,6 +3,7 @@ import { movedTo } from '../checkpoints/checkpoint-file.ts';
 import type { CheckpointStore } from '../checkpoints/checkpoint-store.ts';
 import { openVersion } from '../checkpoints/recover.ts';
 import { isRxgradError, RxgradError } from '../errors.ts';
+import { lastSeen } from '../once.ts';
 import { shapeOfStateDict } from '../params/state-dict.ts';
 import type { Transport } from '../sources/transport.ts';
 import { requiredStoreOf, storeOptions } from './checkpoint-store.ts';
@@ -84,7 +85,7 @@ async function show({ store, report }: Context, version: number): Promise<void> 
       ['optimizer', recipe ? `${recipe.optimizer}(${JSON.stringify(recipe.options)})` : 'none has run'],
       ['stages', stages.map(([name, given]) => `${name}(${JSON.stringify(given)})`).join(' → ') || 'none'],
       ...positions.map(([topic, partition, next]) => [`next offset of ${topic}/${partition}`, String(next)]),
-      ...(seen?.sequences ?? []).slice(0, 20).map(([worker, sequence]) => [`last sequence of ${worker}`, String(sequence)]),
+      ...(seen ? lastSeen(seen, 20) : []).map(({ worker, highest }) => [`highest sequence of ${worker}`, String(highest)]),
       ['checksum', facts.checksum],
     ],
   );

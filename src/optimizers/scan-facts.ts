@@ -1,5 +1,7 @@
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
+import type { ColumnArray, OnceState } from '../events.ts';
+import { onceStateOf } from '../once.ts';
 import { finite, parseOptions } from '../options.ts';
 import type { Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
@@ -26,7 +28,13 @@ const scanFactsSchema = v.object({
   /** Where outliers are looked for: the logarithms of the last norms. */
   norms: v.optional(v.array(finite)),
   epochs: v.number(),
-  once: v.object({ sequences: v.array(v.tuple([v.string(), v.number()])), epoch: v.number() }),
+  once: v.object({
+    epoch: v.number(),
+    /** Of the columns of workers. */
+    partitions: v.optional(v.array(v.nullable(v.tuple([v.string(), v.number()]))), []),
+    /** Of older files, which have no columns. */
+    sequences: v.optional(v.array(v.tuple([v.string(), v.number()]))),
+  }),
   /** The next offset by topic and partition. */
   positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
   schedules: v.array(v.record(v.string(), v.number())),
@@ -64,6 +72,14 @@ const partialSchema = v.partial(scanFactsSchema);
 /** As {@link parseScanFacts}, of a state that no scan may have run on yet. */
 export function parsePartialFacts(kept: unknown, where: string): v.InferOutput<typeof partialSchema> {
   return parseOptions(partialSchema, kept, where);
+}
+
+/** What was seen, from facts and the arrays beside them. */
+export function seenOf(
+  { once, positions = [] }: { readonly once?: ScanFacts['once'] | undefined; readonly positions?: Positions | undefined },
+  arrays: Readonly<Record<string, ColumnArray>>,
+): OnceState | undefined {
+  return once && onceStateOf(once, arrays, positions);
 }
 
 /** The positions of a state that no scan has run on yet, or null where one has. */

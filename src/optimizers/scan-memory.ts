@@ -3,7 +3,15 @@ import { Once } from '../once.ts';
 import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import type { Rates } from './rates.ts';
-import { differencesOf, inOrderOf, parseScanFacts, positionsBefore, type ScanFacts, type ScanShape } from './scan-facts.ts';
+import {
+  differencesOf,
+  inOrderOf,
+  parseScanFacts,
+  positionsBefore,
+  type ScanFacts,
+  type ScanShape,
+  seenOf,
+} from './scan-facts.ts';
 import type { Stepper } from './stepper.ts';
 
 /** All that a scan has to remember to go on another time: what was counted, how far, at which rates, and its stepper's state. */
@@ -21,16 +29,17 @@ export class ScanMemory {
   }
 
   state(): KeptState {
+    const { arrays, ...once } = this.once.state();
     const facts: ScanFacts = {
       rule: this.#shape.rule,
       ...this.#stepper.facts,
-      once: this.once.state(),
+      once: { ...once, partitions: once.partitions.map((partition) => partition && [...partition]) },
       positions: this.reached.state(),
       groups: [...this.#shape.groups],
       recipe: this.#shape.recipe,
       ...this.rates.state(),
     };
-    return { tensors: this.#stepper.tensors, facts: { ...facts }, names: this.#shape.names, strict: true, exact: false };
+    return { tensors: this.#stepper.tensors, facts: { ...facts }, arrays, names: this.#shape.names, strict: true, exact: false };
   }
 
   /** Goes on from where another scan was. */
@@ -49,7 +58,7 @@ export class ScanMemory {
     const differences = differencesOf(facts, this.#shape, new Set(kept.names), kept.exact);
     if (kept.strict) assertNoDifferences(differences);
     this.#stepper.restore(kept, facts.rule === rule ? facts : null);
-    this.once.restore(facts.once);
+    this.once.restore(seenOf(facts, kept.arrays)!);
     this.reached.restore(facts.positions);
     if (facts.schedules.length === this.rates.size) this.rates.restore(facts);
   }

@@ -1,6 +1,6 @@
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import { type Meaning, meaningOf } from './foreign-names.ts';
-import { type FileTensor, planTensorFile, readTensorFile, type TensorFilePlan } from './tensor-file.ts';
+import { type FileArray, type FileTensor, planTensorFile, readTensorFile, type TensorFilePlan } from './tensor-file.ts';
 import type { ParameterPlace, Weights } from './weights-reader.ts';
 
 /** A tensor that an optimizer keeps for a parameter. */
@@ -17,6 +17,8 @@ export interface KeptState {
   readonly facts: Readonly<Record<string, unknown>> | null;
   /** The parameters in the order in which the facts list what they say of each: no other parameters need have that order. */
   readonly names: readonly string[];
+  /** What of the facts is many numbers. */
+  readonly arrays: Readonly<Record<string, FileArray>>;
   /** Whether every tensor must find its place, and every place its tensor. */
   readonly strict: boolean;
   /** Whether the scan that goes on from it must have the same options and stages. */
@@ -45,13 +47,14 @@ export function planStateDict(
     ...(state?.tensors ?? []).map((tensor) => [`state.${tensor.parameter}.${tensor.key}`, tensor] as const),
   ];
   const facts = state?.facts ? { 'rxgrad.state': JSON.stringify(state.facts) } : {};
-  return planTensorFile(tensors, {
+  const all = {
     ...metadata,
     'rxgrad.format': FORMAT,
     'rxgrad.version': String(version),
     'rxgrad.weights': JSON.stringify(places.map(({ name }) => name)),
     ...facts,
-  });
+  };
+  return planTensorFile(tensors, all, state?.arrays);
 }
 
 /** Reads what {@link planStateDict} planned, or a checkpoint of others. Fails with all that does not fit. */
@@ -61,7 +64,7 @@ export function readStateDict(
   { strict, exact }: { strict: boolean; exact: boolean },
 ): StateDict {
   const where = typeof source === 'string' ? source : 'state dict';
-  const { tensors, unread, metadata } = readTensorFile(source);
+  const { tensors, arrays, unread, metadata } = readTensorFile(source);
   const format = metadata['rxgrad.format'];
   if (format !== undefined && format !== FORMAT) {
     throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });
@@ -96,7 +99,7 @@ export function readStateDict(
     version: format === undefined ? null : Number(metadata['rxgrad.version']),
     state:
       state.length > 0 || facts
-        ? { tensors: state, facts, names: namesOf(metadata['rxgrad.weights']) ?? [], strict, exact }
+        ? { tensors: state, facts, arrays, names: namesOf(metadata['rxgrad.weights']) ?? [], strict, exact }
         : null,
   };
 }

@@ -8,9 +8,14 @@ export interface FileTensor {
   readonly data: Float32Array;
 }
 
+/** Numbers that are no parameter's: as they are, in a type that every safetensors library reads. */
+export type FileArray = BigInt64Array | Int32Array | Int16Array | Uint8Array;
+
 /** A safetensors file: its tensors by name, and what its `__metadata__` says. */
 export interface TensorFile {
   readonly tensors: ReadonlyMap<string, FileTensor>;
+  /** Those whose names begin with `rxgrad.`, by what follows. */
+  readonly arrays: Readonly<Record<string, FileArray>>;
   /** Tensors of types that are not read, and these. */
   readonly unread: ReadonlyMap<string, string>;
   readonly metadata: Readonly<Record<string, string>>;
@@ -30,7 +35,19 @@ const elementTypes: Readonly<Record<string, { readonly bytes: number; read(view:
   I32: { bytes: 4, read: (view, at) => view.getInt32(at, true) },
 };
 
+/** How names of arrays begin: no parameter's does. */
+export const RESERVED = 'rxgrad.';
+const arrayTypes = { I64: BigInt64Array, I32: Int32Array, I16: Int16Array, U8: Uint8Array } as const;
+
 type Fail = (expected: string, got: string) => never;
+
+/** A tensor's place in its file. */
+interface Placed {
+  readonly shape: readonly number[];
+  /** Bytes of the file. */
+  readonly from: number;
+  readonly to: number;
+}
 
 /** Reads a safetensors file, its bytes or a path, into float32, whatever its types. Nothing is allocated that it does not hold. */
 export function readTensorFile(source: Uint8Array | string): TensorFile {
@@ -44,24 +61,51 @@ export function readTensorFile(source: Uint8Array | string): TensorFile {
   const tensors = new Map<string, FileTensor>();
   const unread = new Map<string, string>();
   for (const [name, entry] of Object.entries(entries)) {
-    const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-    const type = elementTypes[String(dtype)];
+    if (name.startsWith(RESERVED)) continue;
+    const dtype = String((entry as { dtype?: unknown } | null)?.dtype);
+    const type = elementTypes[dtype];
     if (!type) {
-      unread.set(name, String(dtype));
+      unread.set(name, dtype);
       continue;
     }
-    if (!isSizes(shape) || shape.length > MAX_RANK) return fail(`a shape for "${name}"`, String(shape));
-    const length = shape.reduce((product, size) => product * size, 1);
-    const [from = 0, to = 0] = isSizes(offsets) ? offsets : [];
-    if (!isSizes(offsets) || offsets.length !== 2 || to - from !== type.bytes * length || begin + to > file.byteLength) {
-      return fail(`${type.bytes * length} bytes of the file for "${name}" [${shape}]`, `data_offsets ${String(offsets)}`);
-    }
-    const data = new Float32Array(length);
-    if (dtype === 'F32') new Uint8Array(data.buffer).set(file.subarray(begin + from, begin + to));
-    else for (let i = 0; i < length; i++) data[i] = type.read(view, begin + from + type.bytes * i);
+    const { shape, from, to } = placed(name, entry, type.bytes, begin, file, fail);
+    const data = new Float32Array((to - from) / type.bytes);
+    if (dtype === 'F32') new Uint8Array(data.buffer).set(file.subarray(from, to));
+    else for (let i = 0; i < data.length; i++) data[i] = type.read(view, from + type.bytes * i);
     tensors.set(name, { dims: shape, data });
   }
-  return { tensors, unread, metadata };
+  return { tensors, arrays: readArrays(file, begin, entries, fail), unread, metadata };
+}
+
+/** The arrays of a file whose header was read: copies. */
+export function readArrays(
+  file: Uint8Array,
+  begin: number,
+  entries: Readonly<Record<string, unknown>>,
+  fail: Fail,
+): Record<string, FileArray> {
+  const arrays: Record<string, FileArray> = {};
+  for (const [name, entry] of Object.entries(entries)) {
+    if (!name.startsWith(RESERVED)) continue;
+    const dtype = String((entry as { dtype?: unknown } | null)?.dtype);
+    if (!Object.hasOwn(arrayTypes, dtype)) return fail(`"${name}" as one of ${Object.keys(arrayTypes)}`, dtype);
+    const type = arrayTypes[dtype as keyof typeof arrayTypes];
+    const { from, to } = placed(name, entry, type.BYTES_PER_ELEMENT, begin, file, fail);
+    arrays[name.slice(RESERVED.length)] = new type(Uint8Array.from(file.subarray(from, to)).buffer);
+  }
+  return arrays;
+}
+
+/** Where the bytes of a tensor lie in its file. */
+function placed(name: string, entry: unknown, bytes: number, begin: number, file: Uint8Array, fail: Fail): Placed {
+  const { shape, data_offsets: offsets } = (entry ?? {}) as { shape?: unknown; data_offsets?: unknown };
+  if (!isSizes(shape) || shape.length > MAX_RANK) return fail(`a shape for "${name}"`, String(shape));
+  const byteLength = bytes * shape.reduce((product, size) => product * size, 1);
+  const [from = 0, to = 0] = isSizes(offsets) ? offsets : [];
+  if (!isSizes(offsets) || offsets.length !== 2 || to - from !== byteLength || begin + to > file.byteLength) {
+    return fail(`${byteLength} bytes of the file for "${name}" [${shape}]`, `data_offsets ${String(offsets)}`);
+  }
+  return { shape, from: begin + from, to: begin + to };
 }
 
 /** Reads what stands before the tensors of a file: of its begin, all or more. */
@@ -83,21 +127,25 @@ export interface TensorFilePlan {
   /** Its bytes up to the first tensor. */
   readonly header: Buffer;
   /** Views of the tensors, and where in the file each begins. */
-  readonly parts: readonly { readonly at: number; readonly data: Float32Array }[];
+  readonly parts: readonly { readonly at: number; readonly data: Float32Array | FileArray }[];
   readonly byteLength: number;
 }
 
-/** Plans a file of float32 tensors that any safetensors library reads. Nothing is copied yet. */
+/** Plans a file of float32 tensors and of arrays that any safetensors library reads. Nothing is copied yet. */
 export function planTensorFile(
   tensors: Iterable<readonly [string, FileTensor]>,
   metadata: Readonly<Record<string, string>>,
+  arrays: Readonly<Record<string, FileArray>> = {},
 ): TensorFilePlan {
-  const all = [...tensors];
+  const all: (readonly [string, { readonly dims: readonly number[]; readonly data: Float32Array | FileArray }])[] = [
+    ...tensors,
+    ...Object.entries(arrays).map(([name, data]) => [RESERVED + name, { dims: [data.length], data }] as const),
+  ];
   let end = 0;
   const entries = all.map(([name, { dims, data }]) => {
     const begin = end;
     end += data.byteLength;
-    return [name, { dtype: 'F32', shape: dims, data_offsets: [begin, end] }] as const;
+    return [name, { dtype: dtypeOf(data), shape: dims, data_offsets: [begin, end] }] as const;
   });
   const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) });
   let at = header.byteLength;
@@ -125,6 +173,11 @@ export function tensorFileHeader(entries: Readonly<Record<string, unknown>>): Bu
   header.writeBigUInt64LE(BigInt(headerBytes), 0);
   json.copy(header, 8);
   return header;
+}
+
+function dtypeOf(data: Float32Array | FileArray): string {
+  const found = Object.entries(arrayTypes).find(([, type]) => data instanceof type);
+  return found?.[0] ?? 'F32';
 }
 
 function readPath(path: string): Uint8Array {

@@ -13,6 +13,7 @@ import {
 import { parseOptions } from '../options.ts';
 import { type ElementType, elementBytes } from '../payload.ts';
 import { changesGradients, materialise } from '../pending.ts';
+import { NO_WORKER, workerBytes, workerOf } from '../worker-id.ts';
 import { encodeTensors } from './encode-tensors.ts';
 import { excerpt } from './excerpt.ts';
 import { parseGradientHeader, writeGradientHeader } from './gradient-header.ts';
@@ -29,6 +30,7 @@ export const eventTypes = {
 const dtypeSchema = v.optional(v.picklist(Object.keys(elementBytes) as ElementType[]));
 const MAX_HEADER_CHARACTERS = 1024;
 const MAX_JSON_BYTES = 64 << 10;
+const MAX_METRIC_NAME = 256;
 const zero = '0'.charCodeAt(0);
 
 /** What the records of one producer share. */
@@ -52,9 +54,14 @@ export interface Envelope {
  */
 export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport, envelope: Envelope = {}): NewRecord {
   const facts: GradientFacts = event instanceof GradientBatch ? event.facts : {};
-  const source = envelope.source ?? facts.worker ?? 'rxgrad';
+  const source = envelope.source ?? facts.worker ?? NO_WORKER;
   const sequence = facts.sequence ?? envelope.sequence;
-  const headers: Record<string, string> = { ce_specversion: '1.0', ce_type: eventTypes[event.kind], ce_source: source };
+  const headers: Record<string, HeaderValue> = {
+    ce_specversion: '1.0',
+    ce_type: eventTypes[event.kind],
+    // As it came, where it is of bytes that are not UTF-8.
+    ce_source: source.isWellFormed() ? source : workerBytes(source),
+  };
   if (sequence !== undefined) headers.ce_id = String(sequence);
   const key = envelope.key ?? null;
   if (!(event instanceof GradientBatch)) {
@@ -73,8 +80,8 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
 /** Reads records as events. What cannot be read becomes a {@link Rejection}: nothing is thrown. Keep one for each stream. */
 export class EventDecoder {
   readonly #safetensors = new SafetensorsReader();
-  readonly #type = repeatedText();
-  readonly #source = repeatedText();
+  readonly #type = repeated(text);
+  readonly #source = repeated(workerOf);
 
   decode(record: LogRecord, delivery: Delivery): TrainingEvent {
     const type = this.#type(record.headers.ce_type);
@@ -87,9 +94,9 @@ export class EventDecoder {
         );
       case eventTypes.metric:
         return decodeJson(record, delivery, (body) =>
-          typeof body.name === 'string' && Number.isFinite(body.value)
+          isMetricName(body.name) && Number.isFinite(body.value)
             ? { kind: 'metric', name: body.name, value: body.value as number, delivery }
-            : 'a metric with a name and a finite value',
+            : `a metric with a name of at most ${MAX_METRIC_NAME} characters and a finite value`,
         );
       default:
         return refuse(
@@ -103,6 +110,9 @@ export class EventDecoder {
   #gradients(record: LogRecord, delivery: Delivery): TrainingEvent {
     const { headers, value } = record;
     const described = text(headers.ce_gradient);
+    if ((headers.ce_gradient?.length ?? 0) > MAX_HEADER_CHARACTERS) {
+      return refuse(delivery, `a ce_gradient header of at most ${MAX_HEADER_CHARACTERS} bytes`, excerpt(described!));
+    }
     const parsed = described === undefined ? { facts: {} } : parseGradientHeader(described);
     if ('problem' in parsed)
       return refuse(delivery, 'a ce_gradient header as in RFC 9651', `${parsed.problem} in ${excerpt(described!)}`);
@@ -147,6 +157,10 @@ function refuse(delivery: Delivery, expected: string, got: string, facts?: Gradi
   return rejection(error, delivery, facts);
 }
 
+function isMetricName(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= MAX_METRIC_NAME;
+}
+
 function isEpoch(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
@@ -163,16 +177,18 @@ function sequenceOf(id: HeaderValue): number | null {
   return Number.isSafeInteger(sequence) ? sequence : null;
 }
 
-/** Makes a function that reads a header as {@link text} does, and knows the last one again: most records repeat it. */
-function repeatedText(): (value: HeaderValue | undefined) => string | undefined {
+/** Makes a function that reads a header in some way, and knows the last one again: most records repeat it. */
+function repeated(
+  read: (value: HeaderValue | undefined) => string | undefined,
+): (value: HeaderValue | undefined) => string | undefined {
   let last: Uint8Array = new Uint8Array(0);
-  let lastText = '';
+  let lastText = read(last);
   return (value) => {
-    if (value === undefined || typeof value === 'string') return text(value);
+    if (value === undefined || typeof value === 'string') return read(value);
     if (sameBytes(value, last)) return lastText;
-    if (value.byteLength > MAX_HEADER_CHARACTERS) return text(value);
+    if (value.byteLength > MAX_HEADER_CHARACTERS) return read(value);
     last = Uint8Array.from(value);
-    lastText = text(value)!;
+    lastText = read(value);
     return lastText;
   };
 }

@@ -1,7 +1,7 @@
 import { parseDictionary } from 'structured-headers';
 import type { GradientFacts } from '../events.ts';
 
-type NumberFact = 'base' | 'batchSize' | 'epoch' | 'norm' | 'loss';
+type NumberFact = 'base' | 'batchSize' | 'epoch' | 'norm' | 'loss' | 'incarnation';
 type NumberFacts = { [F in NumberFact]: number | undefined };
 
 const factOf: Readonly<Record<string, NumberFact>> = {
@@ -10,11 +10,12 @@ const factOf: Readonly<Record<string, NumberFact>> = {
   epoch: 'epoch',
   norm: 'norm',
   loss: 'loss',
+  incarnation: 'incarnation',
 };
 const members = Object.entries(factOf);
 const numberFacts = Object.values(factOf);
 /** The least that whole numbers may be. */
-const leastOf: { readonly [F in NumberFact]?: number } = { base: 0, batchSize: 1, epoch: 0 };
+const leastOf: { readonly [F in NumberFact]?: number } = { base: 0, batchSize: 1, epoch: 0, incarnation: 0 };
 const code = {
   tab: 9,
   space: 32,
@@ -41,7 +42,7 @@ const exactDigits = 15;
 const powersOfTen = Array.from({ length: mostDecimals + 1 }, (_, exponent) => Number(`1e${exponent}`));
 
 /**
- * Reads the `ce_gradient` header: a dictionary of RFC 9651, as `base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43`.
+ * Reads the `ce_gradient` header: a dictionary of RFC 9651, as `base=12340, batch=32, epoch=3, norm=1.2345, loss=0.43, incarnation=7`.
  * Members that it does not know are left alone. Returns what is wrong as words.
  *
  * Plain numbers, which is all that producers send in practice, are read here at a twentieth of the library's time, and with
@@ -54,7 +55,7 @@ export function parseGradientHeader(text: string): { facts: GradientFacts } | { 
 
 /** One shape for all, so that the engine knows where each fact lies. */
 function noFacts(): NumberFacts {
-  return { base: undefined, batchSize: undefined, epoch: undefined, norm: undefined, loss: undefined };
+  return { base: undefined, batchSize: undefined, epoch: undefined, norm: undefined, loss: undefined, incarnation: undefined };
 }
 
 /** The facts of members that all are plain numbers; else null. */
@@ -126,13 +127,14 @@ function factAt(text: string, key: number, end: number): NumberFact | undefined 
 }
 
 /** Writes what is known of a batch as a `ce_gradient` header, numbers in full. */
-export function writeGradientHeader({ base, batchSize, epoch, norm, loss }: GradientFacts): string {
+export function writeGradientHeader({ base, batchSize, epoch, norm, loss, incarnation }: GradientFacts): string {
   const members: [string, number | undefined][] = [
     ['base', base],
     ['batch', batchSize],
     ['epoch', epoch],
     ['norm', norm],
     ['loss', loss],
+    ['incarnation', incarnation],
   ];
   return members.flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`])).join(', ');
 }
