@@ -96,6 +96,7 @@ export default async function disk(ground: Ground, { batches, times }: DiskCount
       await start(args).finished();
       for (const [damage, damaged] of Object.entries(damages)) {
         for (let time = 0; time < times; time++) {
+          await store.takeOver?.();
           const versions = (await store.list()).map(({ version }) => version);
           const bad = versions.slice(0, 1 + random.below(Math.min(3, versions.length - 1)));
           const sound = await Promise.all(bad.map(async (version) => [version, await store.read(version)] as const));
@@ -103,6 +104,7 @@ export default async function disk(ground: Ground, { batches, times }: DiskCount
           const warnings = bad.map((version) => `${store.name}, version ${version}: expected`);
           await endsWell(`${damage} in a ${name}`, args, [...warnings, skipped, `goes on from version ${versions[bad.length]} `]);
           // What stays damaged would be passed over in the next round, too.
+          await store.takeOver?.();
           for (const [version, checkpoint] of sound) await store.write(version, checkpoint);
         }
       }

@@ -85,7 +85,7 @@ async function killedRun({ random }: Ground, args: readonly string[], store: Wat
     if (aimed) await Promise.race([store.begun(), run.exit()]);
     if (!(await run.kill())) break;
     moments.push(`${early ? 'after its start by' : 'in training after'} ${ms.toFixed(0)} ms${aimed ? ' at a checkpoint' : ''}`);
-    if (await store.leftHalf(run.pid)) half += 1;
+    if (await store.leftHalf()) half += 1;
   }
   await Training.rxgrad(args).finished();
   return { kills: moments.length, half, moments };

@@ -11,7 +11,7 @@ export interface WatchedStore {
   /** Resolves as soon as a checkpoint is begun. */
   begun(): Promise<void>;
   /** Whether the process that was killed has left a checkpoint half written. */
-  leftHalf(pid: number): Promise<boolean>;
+  leftHalf(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export function watchedFolders(parent: string): OpenStore {
     const folder = join(parent, randomUUID());
     mkdirSync(folder);
     let begun = Promise.withResolvers<void>();
-    const watcher = watch(folder, (_, name) => {
+    const watcher = watch(folder, { recursive: true }, (_, name) => {
       if (!name?.endsWith('.part')) return;
       begun.resolve();
       begun = Promise.withResolvers();
@@ -32,7 +32,7 @@ export function watchedFolders(parent: string): OpenStore {
     return {
       args: ['--checkpoints', folder],
       begun: () => begun.promise,
-      leftHalf: async (pid) => (await readdir(folder)).some((name) => name.startsWith(`.${pid}-`)),
+      leftHalf: async () => (await readdir(folder, { recursive: true })).some((name) => name.endsWith('.part')),
       close: async () => watcher.close(),
     };
   };

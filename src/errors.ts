@@ -124,7 +124,7 @@ const table = {
   fenced: [
     'stop',
     409,
-    '{transport}: expected to be the only writer "{id}", but another process took over this id, or its transaction ran out of time. Let the other go on, or start again',
+    '{where}: {problem}. This one writes no more: let the other go on, or end it before you start this one again',
   ],
   deadLettersFailed: ['stop', 503, 'Dead letters to "{topic}": {problem}. {advice}'],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
@@ -188,6 +188,11 @@ export function isRxgradError(value: unknown): value is RxgradError {
     // A proxy may refuse to be looked at.
     return false;
   }
+}
+
+/** Whether a writer was refused because another one has taken over. */
+export function isFenced(error: unknown): boolean {
+  return isRxgradError(error) && error.key === 'fenced';
 }
 
 /** Fails with all in which two sides differ, if they do. */

@@ -19,6 +19,13 @@ export interface CheckpointStore {
   write(version: number, file: Uint8Array): Promise<void>;
   remove(version: number): Promise<void>;
   pin(version: number, pinned: boolean): Promise<void>;
+  /**
+   * Becomes the only one that may write and remove: whoever could before fails with `fenced` from now on, and nothing of theirs comes in any
+   * more. `recover` calls it before it looks at what is there.
+   */
+  takeOver?(): Promise<void>;
+  /** Fails with `fenced` where another one has taken over since. */
+  confirmOwner?(): Promise<void>;
   /** Gives up what it holds open. */
   close(): Promise<void>;
 }

@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { RxgradError } from '../errors.ts';
+import { isFenced, RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
 import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
-import { replaceFile } from './replace-file.ts';
+import { FolderOwner } from './folder-owner.ts';
+import { synchroniseFolder } from './replace-file.ts';
 
 export interface FileCheckpointsOptions {
   /** How many are kept beside those that are pinned. Default 5. */
@@ -13,11 +14,11 @@ export interface FileCheckpointsOptions {
 
 const schema = v.strictObject({ keep: v.optional(count, 5) });
 const fileName = /^(\d{16})\.safetensors$/;
-const partName = /^\.(\d+)-\d+\.part$/;
 
 /**
  * Keeps checkpoints in a folder, one safetensors file each. A file is written beside its place, synchronised with the disk and
- * then renamed, and so is the folder: after a crash it is there whole, or the ones before are.
+ * then renamed, and so is the folder: after a crash it is there whole, or the ones before are. One store at a time may write and remove:
+ * the last one that `recover` was called with, or that began to write, wherever it runs. The others fail with `fenced`.
  *
  * @example
  * const store = new FileCheckpoints('checkpoints', { keep: 10 });
@@ -26,13 +27,27 @@ export class FileCheckpoints implements CheckpointStore {
   readonly name: string;
   readonly #folder: string;
   readonly #keep: number;
-  #parts = 0;
-  readonly #writing = new Set<string>();
+  #owner: Promise<FolderOwner> | null = null;
+  readonly #told = new Set<string>();
 
   constructor(folder: string, options: FileCheckpointsOptions = {}) {
     this.#folder = folder;
     this.#keep = parseOptions(schema, options, 'FileCheckpoints').keep;
     this.name = `checkpoints in ${folder}`;
+  }
+
+  async takeOver(): Promise<void> {
+    const owner = FolderOwner.claim(this.name, this.#folder, (file) => this.#isPinned(file));
+    this.#owner = owner;
+    await this.#attempt('taking the folder over', () => owner).catch((error: unknown) => {
+      // Who lost against another one that started at the same time does not try again by itself.
+      if (!isFenced(error)) this.#owner = null;
+      throw error;
+    });
+  }
+
+  async confirmOwner(): Promise<void> {
+    if (this.#owner) await (await this.#owner).confirm();
   }
 
   async list(): Promise<CheckpointEntry[]> {
@@ -48,50 +63,42 @@ export class FileCheckpoints implements CheckpointStore {
   }
 
   async write(version: number, file: Uint8Array): Promise<void> {
-    await this.#attempt(`writing version ${version}`, async () => {
-      await mkdir(this.#folder, { recursive: true });
-      await this.#replace(this.#file(version), file);
-    });
-    // What is too many does no harm: the next one removes it.
-    for (const old of superseded(await this.list(), this.#keep)) await this.remove(old);
-    await this.#removeLeftovers();
+    const owner = await this.#owned();
+    await this.#attempt(`writing version ${version}`, () => owner.replace(this.#file(version), file));
+    // What is too many does no harm: the next one removes it. Another process may pin it until the last moment.
+    for (const old of superseded(await this.list(), this.#keep)) {
+      await this.#attempt(`removing version ${old}`, () => owner.remove(this.#file(old), () => isFile(this.#pin(old))));
+    }
   }
 
   async remove(version: number): Promise<void> {
+    const owner = await this.#owned();
     await this.#attempt(`removing version ${version}`, async () => {
-      await rm(this.#file(version), { force: true });
-      await rm(this.#pin(version), { force: true });
+      await owner.remove(this.#pin(version));
+      if (await isFile(this.#file(version))) await owner.remove(this.#file(version));
     });
   }
 
+  /** Also of a folder that another one writes to. */
   async pin(version: number, pinned: boolean): Promise<void> {
     await this.#attempt(`pinning version ${version}`, async () => {
-      await stat(this.#file(version));
-      if (pinned) await this.#replace(this.#pin(version), new Uint8Array(0));
-      else await rm(this.#pin(version), { force: true });
+      const [file, pin] = [this.#file(version), this.#pin(version)];
+      await stat(file);
+      if (!pinned) return rm(pin, { force: true });
+      await (await open(pin, 'w')).close();
+      await synchroniseFolder(this.#folder);
+      await stat(file).catch(async (error) => {
+        await rm(pin, { force: true });
+        throw error;
+      });
     });
   }
 
   async close(): Promise<void> {}
 
-  async #replace(path: string, bytes: Uint8Array): Promise<void> {
-    const part = join(this.#folder, `.${process.pid}-${this.#parts++}.part`);
-    this.#writing.add(part);
-    try {
-      await replaceFile(path, part, bytes);
-    } finally {
-      this.#writing.delete(part);
-    }
-  }
-
-  /** Removes what writers that died have left half written. */
-  async #removeLeftovers(): Promise<void> {
-    for (const name of await this.#names()) {
-      const pid = Number(partName.exec(name)?.[1] ?? Number.NaN);
-      const path = join(this.#folder, name);
-      if (Number.isNaN(pid) || this.#writing.has(path) || (pid !== process.pid && isAlive(pid))) continue;
-      await rm(path, { force: true });
-    }
+  async #owned(): Promise<FolderOwner> {
+    if (!this.#owner) await this.takeOver();
+    return this.#owner!;
   }
 
   async #names(): Promise<string[]> {
@@ -103,10 +110,24 @@ export class FileCheckpoints implements CheckpointStore {
     }
   }
 
-  /** Null where it was removed in the meantime. */
+  /** Null where it was removed in the meantime, or is no file. */
   async #entry(digits: string, pinned: boolean): Promise<CheckpointEntry | null> {
-    const found = await stat(join(this.#folder, `${digits}.safetensors`)).catch(() => null);
-    return found && { version: Number(digits), bytes: found.size, savedAtMs: found.mtimeMs, pinned };
+    const path = join(this.#folder, `${digits}.safetensors`);
+    const found = await stat(path).catch(() => null);
+    if (found?.isFile()) return { version: Number(digits), bytes: found.size, savedAtMs: found.mtimeMs, pinned };
+    if (found && !this.#told.has(path)) {
+      this.#told.add(path);
+      process.emitWarning(`${path} has the name of a checkpoint, but is no file: it is passed over`, {
+        code: 'RXGRAD_CHECKPOINT_SKIPPED',
+      });
+    }
+    return null;
+  }
+
+  /** Whether a checkpoint by the name of its file is pinned. */
+  async #isPinned(name: string): Promise<boolean> {
+    const digits = fileName.exec(name)?.[1];
+    return digits !== undefined && isFile(this.#pin(Number(digits)));
   }
 
   #file(version: number): string {
@@ -121,7 +142,7 @@ export class FileCheckpoints implements CheckpointStore {
     try {
       return await action();
     } catch (error) {
-      throw this.#failure(what, error);
+      throw isFenced(error) ? error : this.#failure(what, error);
     }
   }
 
@@ -130,12 +151,6 @@ export class FileCheckpoints implements CheckpointStore {
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // It is another user's.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isFile() ?? false;
 }

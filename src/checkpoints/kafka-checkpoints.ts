@@ -73,6 +73,17 @@ export class KafkaCheckpoints implements CheckpointStore {
     this.name = `checkpoints of "${this.#options.model}" in topic ${this.#options.topic}`;
   }
 
+  /** Of stores with a transactional id: those without write as they come. */
+  async takeOver(): Promise<void> {
+    const { transactionalId } = this.#options;
+    if (transactionalId === undefined) return;
+    await this.#create();
+    const before = this.#writer;
+    this.#writer = this.#transport.writer(transactionalId);
+    await (await before?.catch(() => null))?.close();
+    await this.#writer;
+  }
+
   async list(): Promise<CheckpointEntry[]> {
     const { heads, pins } = await this.#look();
     const entries = [...heads.values()].map(({ version, bytes, savedAtMs }) => {

@@ -39,6 +39,7 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
+  await store.takeOver?.();
   const found = await newestWhole(store, options.upTo);
   if (!found) {
     return { version: params.version, source: { from: await begin(params, store, options) } };

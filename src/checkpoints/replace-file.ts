@@ -12,12 +12,17 @@ export async function replaceFile(path: string, part: string, bytes: Uint8Array)
       await file.close();
     }
     await rename(part, path);
-    const folder = await open(dirname(path), 'r');
-    // Windows cannot synchronise a folder, and needs not: its renames are journalled.
-    await folder.sync().catch(() => {});
-    await folder.close();
+    await synchroniseFolder(dirname(path));
   } catch (error) {
     await rm(part, { force: true }).catch(() => {});
     throw error;
   }
+}
+
+/** Makes what was renamed or made in a folder last. */
+export async function synchroniseFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  // Windows cannot synchronise a folder, and needs not: its renames are journalled.
+  await folder.sync().catch(() => {});
+  await folder.close();
 }

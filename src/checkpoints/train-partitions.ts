@@ -1,5 +1,5 @@
 import { catchError, EMPTY, finalize, mergeMap, type Observable, type OperatorFunction, throwError } from 'rxjs';
-import { isRxgradError } from '../errors.ts';
+import { isFenced } from '../errors.ts';
 import type { TrainingEvent } from '../events.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import type { Parameters } from '../params/parameters.ts';
@@ -51,7 +51,7 @@ export function trainPartitions(transport: Transport, options: TrainPartitionsOp
       events$.pipe(
         options.train(prepared),
         // Another member has this partition now; this one is told soon.
-        catchError((error: unknown) => (isRxgradError(error) && error.key === 'fenced' ? EMPTY : throwError(() => error))),
+        catchError((error: unknown) => (isFenced(error) ? EMPTY : throwError(() => error))),
         finalize(() => {
           finished();
           void prepared.store.close().catch(() => {});

@@ -122,6 +122,8 @@ function pin(pinned: boolean): (context: Context, version: number) => Promise<vo
 }
 
 async function rollback({ store, transport, report, options }: Context, version: number): Promise<void> {
+  // A trainer that still runs would bring back what is removed.
+  await store.takeOver?.();
   const { file, where } = await openVersion(store, version);
   const next = await skipped(options, transport);
   if (next) await store.write(version, movedTo(file, String(options.topic), next, where));

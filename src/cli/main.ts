@@ -2,7 +2,7 @@
 import '../runtime.ts';
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { isRxgradError } from '../errors.ts';
+import { isFenced, isRxgradError } from '../errors.ts';
 import { blameCommand } from './blame.ts';
 import { checkpointCommand } from './checkpoint.ts';
 import { deadLettersCommand } from './dead-letters.ts';
@@ -30,5 +30,6 @@ try {
 } catch (error) {
   // One line says what to do; a stack is of use only where rxgrad itself is at fault.
   console.error(isRxgradError(error) ? `rxgrad: ${error.message} (${error.code})` : error);
-  process.exitCode = 1;
+  // A supervisor that starts it again would end the one that took over.
+  process.exitCode = isFenced(error) ? 3 : 1;
 }

@@ -2,12 +2,14 @@ import { Observable, type OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
 import type { CheckpointStore } from '../checkpoints/checkpoint-store.ts';
 import { Sealer } from '../checkpoints/sealer.ts';
-import { isRxgradError, RxgradError } from '../errors.ts';
+import { isFenced, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import { count, expectOption, parseOptions, positive } from '../options.ts';
 import { Parameters } from '../params/parameters.ts';
 
+// How soon one that was replaced notices it, at the latest.
+const CONFIRM_MS = 2_000;
 // How soon it is tried again where a step was under way.
 const AGAIN_MS = 20;
 // A timer that is set to more rings at once.
@@ -94,6 +96,7 @@ class Checkpointing {
   #closed = false;
   #taking: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
+  readonly #watching: NodeJS.Timeout;
 
   constructor(store: CheckpointStore, options: Parsed, fail: (error: unknown) => void) {
     this.#store = store;
@@ -102,6 +105,8 @@ class Checkpointing {
     this.#params = options.params ?? null;
     this.#takenVersion = options.params?.version ?? -1;
     this.#lookIn(this.#leftMs);
+    // A quiet stream writes nothing that could be refused.
+    this.#watching = setInterval(() => void this.#confirmOwner().catch(fail), CONFIRM_MS).unref();
   }
 
   see({ params, version }: WeightsUpdate): void {
@@ -116,11 +121,13 @@ class Checkpointing {
     this.#stopLooking();
     await this.#taking;
     if (this.#options.atEnd && this.#params && this.#hasNews(this.#params)) await this.#take(this.#params);
+    await this.#confirmOwner();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#stopLooking();
+    clearInterval(this.#watching);
     await this.#taking?.catch(() => {});
     await this.#sealer.close();
   }
@@ -190,10 +197,19 @@ class Checkpointing {
     }
   }
 
+  /** Fails where another one has taken the store over. What else goes wrong is for the next write to tell. */
+  async #confirmOwner(): Promise<void> {
+    try {
+      await this.#store.confirmOwner?.();
+    } catch (error) {
+      if (isFenced(error) && !this.#closed) throw error;
+    }
+  }
+
   #failed(cause: unknown): void {
     // Nobody goes on from here: whoever ended the stream may have closed what it was written to.
     if (this.#closed) return;
-    if (isRxgradError(cause) && cause.key === 'fenced') throw cause;
+    if (isFenced(cause)) throw cause;
     this.#failures += 1;
     const { message } = cause as Error;
     if (this.#failures >= this.#options.maxFailuresInARow) {

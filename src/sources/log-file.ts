@@ -7,7 +7,7 @@ import { LogEnds } from './log-ends.ts';
 import { storageError } from './log-errors.ts';
 import { LogPartition } from './log-partition.ts';
 import { checked, damaged, insertTopic, inTransaction, numberOf, readLogId, readTopics } from './log-schema.ts';
-import { closedTransport, type PartitionBounds } from './topic-bounds.ts';
+import { closedTransport, fencedWriter, type PartitionBounds } from './topic-bounds.ts';
 import type { LogRecord, NewRecord, Position } from './transport.ts';
 import { WatchedFile } from './watched-file.ts';
 
@@ -67,7 +67,7 @@ export class LogFile {
       const ends = new Map<LogPartition, number>();
       const positions = inTransaction(this.#database, () => {
         if (writer && this.#epochOf(writer.id) !== writer.epoch) {
-          throw new RxgradError('fenced', { transport: this.name, id: writer.id });
+          throw fencedWriter(this.name, writer.id);
         }
         const timestampMs = Date.now();
         return appends.map(({ topic, records }) => {

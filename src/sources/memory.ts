@@ -1,7 +1,7 @@
 import { RxgradError } from '../errors.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { MemoryPartition } from './memory-partition.ts';
-import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import { closedTransport, fencedWriter, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
 import type { Consumption, NewRecord, Position, TopicRecord, Transport } from './transport.ts';
 
 const name = 'Memory transport';
@@ -84,7 +84,7 @@ export function memoryTransport(): Transport {
       return {
         async write(records) {
           if (closed || !open) throw closedTransport(open ? name : `${name}, writer "${id}"`);
-          if (epochs.get(id) !== epoch) throw new RxgradError('fenced', { transport: name, id });
+          if (epochs.get(id) !== epoch) throw fencedWriter(name, id);
           for (const [topic, own] of Map.groupBy(records, (record) => record.topic)) requireRecords(topic, own);
           return append(records);
         },

@@ -61,3 +61,9 @@ export function requirePartitionCount(partitions: number, most: number): number 
 export function closedTransport(transport: string): RxgradError {
   return new RxgradError('transportFailed', { transport, problem: 'it was closed', advice: 'Create a new transport' });
 }
+
+/** The error of a writer whose id was opened again. */
+export function fencedWriter(transport: string, id: string, cause?: unknown): RxgradError {
+  const problem = `another writer "${id}" has taken over, or a transaction of this one ran out of time`;
+  return new RxgradError('fenced', { where: transport, problem }, { cause });
+}

@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FileCheckpoints } from 'rxgrad';
@@ -19,13 +20,28 @@ storeConformance('FileCheckpoints', async () => {
   return async (keep) => new FileCheckpoints(at, keep === undefined ? {} : { keep });
 });
 
-it('removes what writers that died have left half written, and nothing else', async () => {
+/** What a folder shows, apart from the subfolder of its owner. */
+const shown = async (at: string) => (await readdir(at)).filter((name) => !name.startsWith('.owner-')).sort();
+
+it('removes what writers before have left half written, and nothing else', async () => {
   const at = place();
-  const store = new FileCheckpoints(at);
-  await store.write(1, new Uint8Array(5));
-  // No process has this number: Linux numbers them up to 4,194,304.
-  await writeFile(join(at, '.9999999-3.part'), 'x');
+  await new FileCheckpoints(at).write(1, new Uint8Array(5));
+  const [owner] = await readdir(at);
+  await writeFile(join(at, owner!, '7.part'), 'x');
   await writeFile(join(at, 'notes.txt'), 'x');
+  await new FileCheckpoints(at).write(2, new Uint8Array(5));
+  expect(await shown(at)).toEqual(['0000000000000001.safetensors', '0000000000000002.safetensors', 'notes.txt']);
+  expect((await readdir(at)).filter((name) => name.startsWith('.owner-'))).not.toContain(owner);
+});
+
+it('passes over a folder that is named like a checkpoint, with a warning', async () => {
+  const at = place();
+  const store = new FileCheckpoints(at, { keep: 1 });
+  await store.write(1, new Uint8Array(5));
+  await mkdir(join(at, '0000000000000009.safetensors'));
+  const warned = once(process, 'warning');
+  expect((await store.list()).map(({ version }) => version)).toEqual([1]);
+  expect(String((await warned)[0])).toMatch(/0000000000000009\.safetensors has the name of a checkpoint, but is no file/);
   await store.write(2, new Uint8Array(5));
-  expect((await readdir(at)).sort()).toEqual(['0000000000000001.safetensors', '0000000000000002.safetensors', 'notes.txt']);
+  expect((await store.list()).map(({ version }) => version)).toEqual([2]);
 });

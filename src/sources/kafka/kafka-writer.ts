@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs, { type Producer, type Transaction } from 'kafkajs';
 import { isRxgradError, RxgradError } from '../../errors.ts';
-import { closedTransport } from '../topic-bounds.ts';
+import { closedTransport, fencedWriter } from '../topic-bounds.ts';
 import type { Position, TopicRecord, TransactionalWriter } from '../transport.ts';
 import { kafkaClient } from './kafka-client.ts';
 import { isConcurrent, isFenced, isFinal, isPassing, isTooLarge, isUnknownTopic, kafkaError } from './kafka-error.ts';
@@ -125,7 +125,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   function broken(error: unknown, problem: string): RxgradError {
     const advice = 'Open the writer again, then read the log: it holds all records of the transaction, or none';
     refusal = isFenced(error)
-      ? new RxgradError('fenced', { transport: context.name, id }, { cause: error })
+      ? fencedWriter(context.name, id, error)
       : new RxgradError('transportFailed', { transport: writer, problem, advice }, { cause: error });
     return refusal;
   }
