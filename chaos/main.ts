@@ -16,6 +16,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   leader: () => import('./leader.ts'),
   rebalance: () => import('./rebalance.ts'),
   pause: () => import('./pause.ts'),
+  owners: () => import('./owners.ts'),
   quiet: () => import('./quiet.ts'),
   disk: () => import('./disk.ts'),
   mutations: () => import('./mutations.ts'),

@@ -12,17 +12,21 @@ export interface WholeRun {
   readonly trainingMs: number;
 }
 
+/** Addresses of brokers, or the file of an embedded log. */
+export type Place = string | { readonly log: string };
+
 /** Where a run reads, and what it writes at its end. */
-export function runArguments(brokers: string, topic: string, state: string): string[] {
-  return [...training, '--brokers', brokers, '--topic', topic, '--save-state', state];
+export function runArguments(place: Place, topic: string, state: string): string[] {
+  const from = typeof place === 'string' ? ['--brokers', place] : ['--log', place.log];
+  return [...training, ...from, '--topic', topic, '--save-state', state];
 }
 
 /** Trains to the end of a topic without an interruption, and checks that what had to count did. */
-export async function wholeRun(brokers: string, topic: string, log: RecordedLog, folder: string): Promise<WholeRun> {
+export async function wholeRun(place: Place, topic: string, log: RecordedLog, folder: string): Promise<WholeRun> {
   const file = join(folder, 'whole.safetensors');
   const checkpoints = ['--checkpoints', join(folder, `whole-${topic}`), '--checkpoint-every', '1000000'];
   const start = performance.now();
-  const run = Training.rxgrad([...runArguments(brokers, topic, file), '--until-end', ...checkpoints]);
+  const run = Training.rxgrad([...runArguments(place, topic, file), '--until-end', ...checkpoints]);
   await run.says('goes on from version');
   const startMs = performance.now() - start;
   await run.finished();
