@@ -5,7 +5,7 @@ import { expectNoProblems, shortGround } from './ground.ts';
 const brokers = inject('brokers');
 
 describe.skipIf(!brokers)('a training whose checkpoints find no room, or are damaged', () => {
-  it('says so, and comes to the same bits', { timeout: 120_000 }, async (context) => {
+  it('says so, and comes to the same bits', async (context) => {
     const outcome = await disk(await shortGround(context, brokers), { batches: 4000, times: 1 });
     await expectNoProblems(context, outcome);
     expect(outcome.counts).toMatchObject({

@@ -29,7 +29,7 @@ import { model, validRecord } from './valid-records.ts';
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-// `RXGRAD_MUTATIONS=100000 npx vitest run --project unit test/chaos` for more of them, `RXGRAD_SEED` for others.
+// `RXGRAD_MUTATIONS=100000 npx vitest run --project chaos firewall` for more of them, `RXGRAD_SEED` for others.
 const count = Number(process.env.RXGRAD_MUTATIONS ?? 5000);
 const firstSeed = Number(process.env.RXGRAD_SEED ?? 1);
 const ROUND = 100;

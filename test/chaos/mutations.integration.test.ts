@@ -5,7 +5,7 @@ import { expectNoProblems, shortGround } from './ground.ts';
 const brokers = inject('brokers');
 
 describe.skipIf(!brokers)('messages that were tampered with, on Kafka', () => {
-  it('are applied or become dead letters', { timeout: 120_000 }, async (context) => {
+  it('are applied or become dead letters', async (context) => {
     const outcome = await mutations(await shortGround(context, brokers), { mutations: 2000 });
     await expectNoProblems(context, outcome);
     expect(outcome.counts.applied).toBeGreaterThan(200);

@@ -17,8 +17,10 @@ import {
   type Transport,
 } from 'rxgrad';
 import { concatMap, lastValueFrom, type OperatorFunction, pipe, take } from 'rxjs';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Sealer } from '../../src/checkpoints/sealer.ts';
 import type { TrainingEvent, WeightsUpdate } from '../../src/index.ts';
+import { eventually } from '../eventually.ts';
 import { bitsOf, model, recordedLog, rule } from '../sources/one-log.ts';
 
 type Scan = (params: Parameters) => OperatorFunction<TrainingEvent, WeightsUpdate>;
@@ -40,8 +42,15 @@ beforeAll(async () => {
   whole = await uninterrupted(rule);
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
+// Each run has one: it begins every checkpoint, and is closed behind the last one.
+const seal = vi.spyOn(Sealer.prototype, 'seal');
+const close = vi.spyOn(Sealer.prototype, 'close');
 beforeEach(() => {
   store = new FileCheckpoints(join(folder, String(stores++)));
+});
+afterEach(() => {
+  seal.mockClear();
+  close.mockClear();
 });
 
 async function uninterrupted(scan: Scan): Promise<number[]> {
@@ -69,24 +78,22 @@ async function run(scan: Scan, steps = Number.POSITIVE_INFINITY, options = { eve
 function breathing(recovered: Recovered) {
   let events = 0;
   const before = recovered.version;
+  const begun = seal.mock.calls.length;
   return concatMap(async (event: TrainingEvent) => {
     events += 1;
     // The thread that writes takes its time to start; where no checkpoint is due, there is nothing to wait for.
-    if (events === 120) {
-      const taken = async () => expect((await store.list())[0]!.version).toBeGreaterThan(before);
-      await vi.waitFor(taken, 3000).catch(() => {});
+    if (events === 120 && seal.mock.calls.length > begun) {
+      await eventually(async () => expect((await store.list())[0]!.version).toBeGreaterThan(before));
     } else if (events % 50 === 0) await delay(4);
     return event;
   });
 }
 
-/** Waits for a checkpoint that may be under way. */
+/** Waits for a checkpoint that may be under way where a run has ended. */
 async function written(): Promise<void> {
-  for (let before = -1, since = Date.now(); Date.now() - since < 400; await delay(20)) {
-    const newest = (await store.list())[0]?.version ?? -1;
-    if (newest !== before) since = Date.now();
-    before = newest;
-  }
+  await eventually(() => expect(close).toHaveBeenCalled());
+  await close.mock.results[0]!.value;
+  close.mockClear();
 }
 
 describe('recovering', () => {
@@ -171,8 +178,8 @@ describe('recovering', () => {
     await expect(recover(model(), store, { transport: cut, topic })).rejects.toThrow(
       /gradients\/0: expected the log to hold offset \d+, where version \d+ goes on, but it has 1500 to 2020/,
     );
-    const shorter: Transport = { ...transport, endOffsets: async () => [200] };
-    await expect(recover(model(), store, { transport: shorter, topic })).rejects.toThrow(/but it has 0 to 200/);
+    const shorter: Transport = { ...transport, endOffsets: async () => [50] };
+    await expect(recover(model(), store, { transport: shorter, topic })).rejects.toThrow(/but it has 0 to 50/);
     await expect(recover(model(), store, { transport, topic: 'others' })).rejects.toThrow(/expected that of .*"gradients"/);
   });
 

@@ -20,8 +20,9 @@ import {
   trainPartitions,
 } from 'rxgrad';
 import { from, lastValueFrom, pipe, type Subscription, tap } from 'rxjs';
-import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
+import { describe, expect, inject, it, type TestContext } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
+import { eventually } from '../eventually.ts';
 import { bitsOf } from '../sources/one-log.ts';
 
 const brokers = inject('brokers')?.split(',') ?? [];
@@ -108,7 +109,7 @@ describe.skipIf(brokers.length === 0)('training the partitions of a group', () =
     return { topic, transport, storeOf, versions, finals, problems, join };
   }
 
-  it('leads to the bits of the whole, while members come and go', { timeout: 120_000 }, async (context) => {
+  it('leads to the bits of the whole, while members come and go', async (context) => {
     const { topic, transport, storeOf, versions, finals, problems, join } = await setUp(context);
     const whole = model();
     const events = Array.from({ length: steps }, (_, i): TrainingEvent[] => [
@@ -131,7 +132,7 @@ describe.skipIf(brokers.length === 0)('training the partitions of a group', () =
       await members.shift()!.end();
     }
     await producing;
-    await vi.waitFor(() => expect(versions).toEqual(new Array(shards).fill(steps)), { timeout: 60_000, interval: 200 });
+    await eventually(() => expect(versions).toEqual(new Array(shards).fill(steps)));
     await Promise.all(members.map((member) => member.end()));
     expect(problems).toEqual([]);
 

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
 import { embeddedLog, HotSwapSession, memoryTransport, observations } from 'rxgrad';
-import { expect, it, vi } from 'vitest';
+import { expect, it } from 'vitest';
 import { followWeights } from '../../src/cli/serve/replica.ts';
+import { eventually } from '../eventually.ts';
 import { linearModel } from '../serve/everything-model.ts';
 import { publishedTraining } from '../serve/published-training.ts';
 
@@ -38,7 +39,7 @@ it('keeps the last weights when their log is gone, asks for it again, and goes o
   const file = new DatabaseSync(path);
   context.onTestFinished(() => file.close());
   file.exec('ALTER TABLE records_1 RENAME TO gone');
-  await vi.waitFor(() => expect(lines.length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
+  await eventually(() => expect(lines.length).toBeGreaterThanOrEqual(2));
   expect(lines).toMatchObject([
     { msg: 'weights do not come; the last ones stay', version: 1, againMs: 1000 },
     { version: 1, againMs: 2000 },
@@ -49,7 +50,7 @@ it('keeps the last weights when their log is gone, asks for it again, and goes o
     if (seen.kind === 'swap') versions.push(seen.version);
   });
   training.step();
-  await vi.waitFor(() => expect(session.version).toBe(2), { timeout: 10_000 });
+  await eventually(() => expect(session.version).toBe(2));
   watching.unsubscribe();
   expect(versions).toEqual([2]);
   await training.end();

@@ -82,7 +82,7 @@ describe.skipIf(inject('clusterMissing'))('a secret', () => {
     expectNone(stdout + stderr, secure.password);
   });
 
-  it('is in nothing that the command line prints', { timeout: 120_000 }, async () => {
+  it('is in nothing that the command line prints', async () => {
     const password = randomSecret();
     const folder = secure.folder;
     writeFileSync(join(folder, 'broken.json'), `{ "sasl": { "password": "${password}" `);
@@ -111,7 +111,7 @@ describe.skipIf(inject('clusterMissing'))('a secret', () => {
     expect(runs[0]!.stdout).toContain('KAFKA_SASL_PASSWORD_FILE');
   });
 
-  it('is in no error, warning or log of the transport', { timeout: 120_000 }, async (context) => {
+  it('is in no error, warning or log of the transport', async (context) => {
     const logged: unknown[] = [];
     const keep = (entry: unknown) => logged.push(entry);
     channel('rxgrad:sources:log').subscribe(keep);

@@ -24,9 +24,7 @@ describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
     await cluster?.stop();
   });
 
-  it('follows weights on Kafka, goes on with the last ones when Kafka is away, and follows again when it is back', {
-    timeout: 300_000,
-  }, async (context) => {
+  it('follows weights on Kafka, goes on with the last ones when Kafka is away, and follows again when it is back', async (context) => {
     const brokers = [cluster.nodes[0]!.address];
     const transport = kafkaTransport({ brokers });
     context.onTestFinished(() => transport.close());
@@ -44,10 +42,10 @@ describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
     expect((await fetch(`${url}/v2/health/ready`)).status).toBe(503);
     const { step, end } = await publishedTraining(transport, 'm', linear);
     step();
-    await server.said('ready', { version: 1 }, 60_000);
+    await server.said('ready', { version: 1 });
     expect(await predict(url)).toMatchObject({ status: 200, model_version: '1', outputs: [{ data: [8, 8] }] });
     step();
-    await expect.poll(async () => (await predict(url)).model_version, { timeout: 30_000 }).toBe('2');
+    await expect.poll(async () => (await predict(url)).model_version).toBe('2');
 
     await cluster.nodes[0]!.kill();
     for (let i = 0; i < 200; i++) {
@@ -56,14 +54,14 @@ describe.skipIf(inject('clusterMissing'))('rxgrad serve as a replica', () => {
     expect((await fetch(`${url}/v2/health/ready`)).status).toBe(200);
     await cluster.nodes[0]!.start();
     step();
-    await expect.poll(async () => (await predict(url)).model_version, { timeout: 120_000, interval: 200 }).toBe('3');
+    await expect.poll(async () => (await predict(url)).model_version).toBe('3');
     expect(await predict(url)).toMatchObject({ outputs: [{ data: [16, 16] }] });
     await end();
     server.signal('SIGTERM');
     expect(await server.ended()).toBe(0);
   });
 
-  it('says in a line that a topic is not there', { timeout: 120_000 }, async (context) => {
+  it('says in a line that a topic is not there', async (context) => {
     const where = ['--brokers', cluster.nodes[0]!.address, '--weights-from', 'nowhere'];
     const server = new ServeProcess(context, [linear, ...where]);
     expect(await server.ended()).toBe(1);

@@ -21,6 +21,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { denseModel } from '../../bench/dense-model.ts';
 import type { Labels } from '../../src/autodiff/mlp-gradients.ts';
 import { RxgradError } from '../../src/errors.ts';
+import { eventually } from '../eventually.ts';
 
 /** A message of labelled examples for the model y = x · w: x is 1, so that the loss is the distance of w from the label. */
 function labelled(label: number, examples = 50): LabelledExamples {
@@ -144,11 +145,10 @@ describe('a gate', () => {
 
   it.each<HotSwapSessionOptions>([{ workers: 2 }, { maxBatch: 16 }, { strategy: 'rebuild' }])(
     'promotes and rolls back what a session serves with %j',
-    { timeout: 60_000 },
     async (options) => {
       const loaded = await HotSwapSession.load(denseModel(1), undefined, options);
       const { session, train, labelled$, decisions } = await gated({ maxLoss: 1 }, 0, loaded);
-      const serves = (weight: number) => vi.waitFor(async () => expect(await served(session)).toBe(weight), { timeout: 10_000 });
+      const serves = (weight: number) => eventually(async () => expect(await served(session)).toBe(weight));
       let scored = 0;
       const predictions = observations().subscribe(({ kind }) => {
         if (kind === 'prediction') scored += 1;
@@ -160,7 +160,7 @@ describe('a gate', () => {
         for (let message = 0; message < 100 && decisions.length === before; message++) {
           const until = scored + 2;
           labelled$.next(labelled(label));
-          await vi.waitFor(() => expect(scored).toBeGreaterThanOrEqual(until), { timeout: 20_000, interval: 1 });
+          await eventually(() => expect(scored).toBeGreaterThanOrEqual(until));
           await settled();
         }
         return String(decisions[before]?.decision);
@@ -279,7 +279,7 @@ describe('a gate', () => {
     const { session, train, decide, decisions } = await gated({}, 1);
     for (let step = 1; step <= 200; step++) {
       train(step % 2 === 0 ? 0.5 : 0.9);
-      await vi.waitFor(() => expect(session.params.version).toBe(step), { interval: 1 });
+      await eventually(() => expect(session.params.version).toBe(step));
       if (step % 10 === 0) await decide(0.5);
     }
     const tried = decisions.filter(({ decision }) => decision === 'promoted' || decision === 'rejected');
@@ -319,7 +319,7 @@ describe('on held-out examples, a gate', () => {
   it('decides as soon as it can, without a stream of labels', async () => {
     const { session, train, decisions } = await gated({ holdOut: holdOut(0.5, 50) });
     train(0.5);
-    await vi.waitFor(() => expect(decisions).toHaveLength(1));
+    await eventually(() => expect(decisions).toHaveLength(1));
     expect(decisions[0]).toMatchObject({ decision: 'promoted', version: 1 });
     expect(decisions[0]!.examples).toBeLessThan(100);
     expect(await served(session)).toBe(0.5);
@@ -328,7 +328,7 @@ describe('on held-out examples, a gate', () => {
   it('sees each once, and gives up where they do not suffice', async () => {
     const { train, decisions } = await gated({ holdOut: holdOut(0, 5) });
     train(0.1);
-    await vi.waitFor(() => expect(decisions).toHaveLength(1));
+    await eventually(() => expect(decisions).toHaveLength(1));
     expect(decisions[0]).toMatchObject({ decision: 'undecided', examples: 50 });
   });
 
@@ -338,7 +338,7 @@ describe('on held-out examples, a gate', () => {
     train(0.4);
     train(0.5);
     complete();
-    await vi.waitFor(() => expect(ending.completed).toBe(true));
+    await eventually(() => expect(ending.completed).toBe(true));
     expect(updates.map(({ version }) => version)).toEqual([1, 3]);
   });
 });
@@ -350,7 +350,7 @@ describe('a gate’s stream', () => {
     await settled();
     for (let message = 0; message < 30; message++) labelled$.next(labelled(0.5));
     complete();
-    await vi.waitFor(() => expect(ending.completed).toBe(true));
+    await eventually(() => expect(ending.completed).toBe(true));
     expect(decisions.map(({ decision }) => decision)).toEqual(['promoted', 'confirmed']);
   });
 
@@ -362,7 +362,7 @@ describe('a gate’s stream', () => {
       labelled$.next(labelled(0.5, 3));
       if (end === 'updates') complete();
       else labelled$.complete();
-      await vi.waitFor(() => expect(decisions).toMatchObject([{ decision: 'undecided', examples: 3 }]));
+      await eventually(() => expect(decisions).toMatchObject([{ decision: 'undecided', examples: 3 }]));
       await settled();
       expect(ending.completed).toBe(end === 'updates');
       train(0.6);

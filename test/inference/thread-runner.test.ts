@@ -83,7 +83,7 @@ it('says why where threads die one after the other', async (t) => {
     await expect(runner.run({ x: rows(1).x, text: impossible }, null)).rejects.toThrow();
   }
   expect(runner.failure).toMatchObject({ code: 'RXGRAD_PREDICTION_FAILED' });
-  await expect.poll(() => runner.failure, { timeout: 5000 }).toBe(null);
+  await expect.poll(() => runner.failure).toBe(null);
 });
 
 it('leaves no reader behind', async (t) => {

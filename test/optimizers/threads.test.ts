@@ -12,7 +12,8 @@ import {
   type TrainingEvent,
 } from 'rxgrad';
 import { concat, defer, finalize, from, lastValueFrom, type OperatorFunction, pipe, Subject, toArray } from 'rxjs';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { eventually } from '../eventually.ts';
 import { type Scan, scans } from './batches.ts';
 
 // Longer than a job of the pool, shorter than a block of sums, and next to nothing.
@@ -121,7 +122,7 @@ describe('a scan on threads', () => {
       expect(ended).toBe(true);
     }
     expect(params.version).toBe(9);
-    await expect.poll(() => process.getActiveResourcesInfo(), { timeout: 5000 }).not.toContain('MessagePort');
+    await expect.poll(() => process.getActiveResourcesInfo()).not.toContain('MessagePort');
   });
 
   describe('with messages so long that the next one is taken in while one is stepped', () => {
@@ -163,7 +164,7 @@ describe('a scan on threads', () => {
           .subscribe();
         for (let turn = 0; turn < turns; turn++) await delay(0);
         subscription.unsubscribe();
-        await vi.waitFor(() => params.stateDict(), { timeout: 5000 });
+        await eventually(() => params.stateDict());
         await delay(0);
       }
       const [expected, got] = [large(), params];

@@ -1,12 +1,23 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { gradientBatch, Parameters, sgd } from 'rxgrad';
 import { firstValueFrom, of, tap } from 'rxjs';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { attention } from '../../src/params/attention.ts';
 
 let begun = 0;
+/** Goes on with each look, and where a test says so: what is counted here does not depend on the machine. */
+let nowMs = 0;
+let lookMs = 0;
+beforeEach(() => {
+  lookMs = 0;
+  vi.spyOn(performance, 'now').mockImplementation(() => {
+    nowMs += lookMs;
+    return nowMs;
+  });
+});
 afterEach(() => {
   for (; begun > 0; begun--) attention.end();
+  vi.restoreAllMocks();
 });
 
 function begin(): void {
@@ -39,12 +50,21 @@ it('gives predictions that are under way some turns, and all else one', async ()
   expect(beside).toBeLessThan(20);
 });
 
-it('is wanted for a while behind a prediction', async () => {
+it('gives them no turns for longer than a step may wait', async () => {
+  begin();
+  const turn = attention.turn();
+  nowMs += 3;
+  expect(await turnsOf(turn)).toBeLessThanOrEqual(2);
+});
+
+it('is wanted for a while behind a prediction', () => {
   begin();
   attention.end();
   begun -= 1;
   expect(attention.isWanted).toBe(true);
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  nowMs += 99;
+  expect(attention.isWanted).toBe(true);
+  nowMs += 1;
   expect(attention.isWanted).toBe(false);
 });
 
@@ -63,9 +83,14 @@ it('makes steps of other threads come in between, with the same bits', async () 
     );
     return { turns: await turnsOf(firstValueFrom(update$)), bits };
   };
+  // A look later the step has had its time.
+  lookMs = 1;
   const alone = await stepped();
   begin();
+  const turn = vi.spyOn(attention, 'turn');
   const beside = await stepped();
-  expect(beside.turns).toBeGreaterThan(16);
+  expect(turn).toHaveBeenCalled();
+  // Three looks later those who predict have had theirs.
+  expect(beside.turns).toBeGreaterThanOrEqual(3 * turn.mock.calls.length);
   expect(Buffer.compare(beside.bits, alone.bits)).toBe(0);
 });

@@ -5,7 +5,7 @@ import { Subject } from 'rxjs';
 import { expect, it } from 'vitest';
 
 // Each weight starts at 0 and each step adds 1: all weights carry their version's number.
-it('shows a reader on another thread one version at a time', { timeout: 60_000 }, async () => {
+it('shows a reader on another thread one version at a time', async () => {
   const params = Parameters.create({ a: { dims: [300, 10] }, b: { dims: [7] }, c: { dims: [1000] } });
   const reader = new Worker(new URL('./torn-reads.worker.ts', import.meta.url), { workerData: params.share() });
   const batches$ = new Subject<ReturnType<typeof gradientBatch>>();

@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { expect, type TestContext, vi } from 'vitest';
+import { expect, type TestContext } from 'vitest';
+import { eventually } from '../eventually.ts';
 
 const main = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
 const flags = ['--disable-warning=ExperimentalWarning', '--disable-warning=TimeoutNegativeWarning'];
@@ -32,9 +33,9 @@ export class ServeProcess {
   }
 
   /** Waits for a line of the log that says this. */
-  async said(msg: string, facts: object = {}, timeout = 20_000): Promise<Line> {
+  async said(msg: string, facts: object = {}): Promise<Line> {
     const wanted = expect.objectContaining({ msg, ...facts });
-    await vi.waitFor(() => expect(this.lines, this.stderr).toContainEqual(wanted), { timeout, interval: 20 });
+    await eventually(() => expect(this.lines, this.stderr).toContainEqual(wanted));
     return this.lines.findLast((line) => wanted.asymmetricMatch(line))!;
   }
 

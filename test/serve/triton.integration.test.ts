@@ -11,7 +11,7 @@ beforeAll(async () => {
   python = await tritonPython();
 }, 600_000);
 
-it("is what NVIDIA's tritonclient takes it for, over HTTP and gRPC", { timeout: 180_000 }, async (context) => {
+it("is what NVIDIA's tritonclient takes it for, over HTTP and gRPC", async (context) => {
   if ('missing' in python) return context.skip(python.missing);
   const everything = await HotSwapSession.load(everythingModel());
   const linear = await HotSwapSession.load(linearModel());

@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import {
   accumulate,
@@ -21,7 +21,8 @@ import {
   type Transport,
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Sealer } from '../../src/checkpoints/sealer.ts';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter } from '../../src/sinks/dead-letter.ts';
@@ -242,9 +243,12 @@ describe('dead letters are never lost:', () => {
     const events$ = new Subject<TrainingEvent>();
     const rejections = deadLetters(transport, { topic });
     const subscription = events$.pipe(momentum(model(), { rejections }), checkpoint(store, { everySteps: 1 })).subscribe();
+    const seal = vi.spyOn(Sealer.prototype, 'seal');
+    onTestFinished(() => seal.mockRestore());
     events$.next(nan);
     events$.next(batch());
-    await delay(200);
+    await seal.mock.results[0]!.value;
+    await turn();
     expect(await store.list()).toEqual([]);
     waiting[0]!.go();
     while ((await store.list()).length === 0) await turn();

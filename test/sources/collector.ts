@@ -1,5 +1,6 @@
-import { type TestContext, vi } from 'vitest';
+import type { TestContext } from 'vitest';
 import type { ConsumeOptions, Consumption, LogRecord, Transport } from '../../src/sources/transport.ts';
+import { eventually } from '../eventually.ts';
 
 export interface Delivered extends LogRecord {
   readonly partition: number;
@@ -43,7 +44,7 @@ export async function collect(context: TestContext, transport: Transport, option
     errors,
     reached,
     async until(count) {
-      await vi.waitFor(() => requireCount(delivered.length, count, errors), { timeout: 25_000, interval: 2 });
+      await eventually(() => requireCount(delivered.length, count, errors));
       return delivered;
     },
     texts: (partition) =>

@@ -3,9 +3,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs, { type Producer } from 'kafkajs';
 import { encodeEvent, epochBoundary, fromTransport } from 'rxgrad';
 import { lastValueFrom, toArray } from 'rxjs';
-import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
+import { describe, expect, inject, it, type TestContext } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
 import { readAll } from '../../src/sources/read-all.ts';
+import { eventually } from '../eventually.ts';
 import { collect } from './collector.ts';
 
 const brokers = inject('brokers')?.split(',') ?? [];
@@ -61,8 +62,7 @@ describe.skipIf(brokers.length === 0)('the end of a topic on Kafka', () => {
   it('is told to a consumer that waits, when a transaction ends without a record for it', async (context) => {
     const { transport, topic, transact, producer } = await setUp(context);
     const collector = await collect(context, transport, { topic, from: 'end' });
-    const reached = (next: number) =>
-      vi.waitFor(() => expect(collector.reached.get(0)).toBe(next), { timeout: 5000, interval: 5 });
+    const reached = (next: number) => eventually(() => expect(collector.reached.get(0)).toBe(next));
     await reached(0);
     const transactional = await producer();
     await transact(transactional, 'abort');
@@ -82,13 +82,13 @@ describe.skipIf(brokers.length === 0)('the end of a topic on Kafka', () => {
     expect(await transport.endOffsets(topic)).toEqual([2, 0]);
     expect(await readToEnd()).toEqual([0]);
     const collector = await collect(context, transport, { topic });
-    await vi.waitFor(() => expect(collector.reached.get(0)).toBe(2), { timeout: 5000, interval: 5 });
+    await eventually(() => expect(collector.reached.get(0)).toBe(2));
     await open.abort();
-    await vi.waitFor(() => expect(collector.reached.get(0)).toBe(5), { timeout: 5000, interval: 5 });
+    await eventually(() => expect(collector.reached.get(0)).toBe(5));
     expect(collector.delivered.map(({ offset }) => offset)).toEqual([0, 3]);
   });
 
-  it('is found in a topic that Kafka has compacted', { timeout: 120_000 }, async (context) => {
+  it('is found in a topic that Kafka has compacted', async (context) => {
     const { transport, kafka } = await setUp(context);
     const topic = `compacted-${randomUUID()}`;
     await transport.createTopic(topic, { compacted: true });

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
 import type { Consumption, Transport } from '../../src/sources/transport.ts';
+import { eventually } from '../eventually.ts';
 
 const brokers = inject('brokers')?.split(',') ?? [];
 
@@ -93,7 +94,7 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
     });
   }
 
-  it('process every record in order, whoever joins and leaves', { timeout: 120_000 }, async (context) => {
+  it('process every record in order, whoever joins and leaves', async (context) => {
     const { transport, topic, group, shards } = await setUp(context, 6);
     const producer = producing(transport, topic, 6);
     await member(transport, topic, group, shards);
@@ -106,15 +107,13 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
     }
     await producer.end();
     const ends = await transport.endOffsets(topic);
-    await vi.waitFor(() => expect(shards.next).toEqual(ends), { timeout: 30_000, interval: 20 });
+    await eventually(() => expect(shards.next).toEqual(ends));
     expect(shards.problems).toEqual([]);
     expect(Math.min(...ends)).toBeGreaterThan(100);
     context.annotate(`${shards.assignments} assignments, ${ends.reduce((sum, end) => sum + end)} records`);
   });
 
-  it('go on with their partitions while another one is being begun, for longer than the session', {
-    timeout: 120_000,
-  }, async (context) => {
+  it('go on with their partitions while another one is being begun, for longer than the session', async (context) => {
     const { transport, topic, group } = await setUp(context, 4);
     const assigned: (readonly number[])[] = [];
     const revoked = vi.fn();
@@ -138,7 +137,7 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
         return new Map(partitions.map((partition) => [partition, 0]));
       },
     });
-    await vi.waitFor(() => expect(assigned.flat()).toHaveLength(2), { timeout: 20_000, interval: 20 });
+    await eventually(() => expect(assigned.flat()).toHaveLength(2));
     const kept = assigned[0]!;
     const gained = [0, 1, 2, 3].filter((partition) => !kept.includes(partition));
     await transport.produce(
@@ -148,7 +147,7 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
     revoked.mockClear();
     slow = true;
     await leaves.stop();
-    await vi.waitFor(() => expect(assigned).toHaveLength(2), { timeout: 20_000, interval: 20 });
+    await eventually(() => expect(assigned).toHaveLength(2));
     for (let i = 0; i < 30; i++) {
       await transport.produce(
         topic,
@@ -158,15 +157,12 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
       for (const partition of kept) expect(delivered[partition]!.length).toBeGreaterThan(i);
       for (const partition of gained) expect(delivered[partition]).toEqual([]);
     }
-    await vi.waitFor(() => expect(delivered.map(({ length }) => length)).toEqual([31, 31, 31, 31]), {
-      timeout: 20_000,
-      interval: 20,
-    });
+    await eventually(() => expect(delivered.map(({ length }) => length)).toEqual([31, 31, 31, 31]));
     expect(assigned).toHaveLength(2);
     expect(revoked).not.toHaveBeenCalled();
   });
 
-  it('lose their partitions while they are stopped, and are asked anew', { timeout: 120_000 }, async (context) => {
+  it('lose their partitions while they are stopped, and are asked anew', async (context) => {
     const { transport, topic, group } = await setUp(context, 2);
     const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka/member.ts'), brokers[0]!, topic, group], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -174,10 +170,10 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
     context.onTestFinished(() => void child.kill('SIGKILL'));
     const lines: unknown[] = [];
     createInterface(child.stdout).on('line', (line) => lines.push(JSON.parse(line)));
-    const told = (count: number) => vi.waitFor(() => expect(lines).toHaveLength(count), { timeout: 40_000, interval: 20 });
+    const told = (count: number) => eventually(() => expect(lines).toHaveLength(count));
     const produce = () => transport.produce(topic, [{ value: null }, { value: null, partition: 1 }]);
     await told(1);
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       await produce();
       expect(lines.length).toBeGreaterThan(2);
     });
@@ -192,7 +188,7 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
       deliver: (_, partition) => void seen.add(partition),
       onError: () => {},
     });
-    await vi.waitFor(() => expect(seen.size).toBe(2), { timeout: 40_000, interval: 20 });
+    await eventually(() => expect(seen.size).toBe(2));
     await other.stop();
     child.kill('SIGCONT');
     await told(before + 2);

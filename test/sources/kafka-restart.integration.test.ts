@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, inject, it, vi } from 'vitest';
+import { describe, expect, inject, it } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
 import { readAll } from '../../src/sources/read-all.ts';
 import type { Position } from '../../src/sources/transport.ts';
 import { ProcessCluster } from '../broker/process-cluster.ts';
+import { eventually } from '../eventually.ts';
 import { collect, textOf } from './collector.ts';
 
 describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker restarts', () => {
-  it('goes on without loss or repetition', { timeout: 180_000 }, async (context) => {
+  it('goes on without loss or repetition', async (context) => {
     const cluster = await ProcessCluster.start();
     context.onTestFinished(() => cluster.stop());
     const transport = kafkaTransport({ brokers: cluster.brokers.split(',') });
@@ -31,7 +32,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     expect(await transport.endOffsets(topic)).toEqual([40]);
   });
 
-  it('writes every transaction once, whenever the broker is killed', { timeout: 300_000 }, async (context) => {
+  it('writes every transaction once, whenever the broker is killed', async (context) => {
     const cluster = await ProcessCluster.start();
     context.onTestFinished(() => cluster.stop());
     const transport = kafkaTransport({ brokers: cluster.brokers.split(',') });
@@ -56,10 +57,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     writing.catch((error: unknown) => failure.push(error));
     for (let kill = 0; kill < 3; kill++) {
       const before = positions.length;
-      await vi.waitFor(() => expect([positions.length > before + 20, failure]).toEqual([true, []]), {
-        timeout: 60_000,
-        interval: 5,
-      });
+      await eventually(() => expect([positions.length > before + 20, failure]).toEqual([true, []]));
       await cluster.nodes[0]!.kill();
       await cluster.nodes[0]!.start();
     }
@@ -78,7 +76,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     context.annotate(`${positions.length} transactions, 3 kills`);
   });
 
-  it('ends with one error where the broker stays away', { timeout: 120_000 }, async (context) => {
+  it('ends with one error where the broker stays away', async (context) => {
     const cluster = await ProcessCluster.start();
     context.onTestFinished(() => cluster.stop());
     const transport = kafkaTransport({ brokers: cluster.brokers.split(','), reconnectForMs: 2000 });

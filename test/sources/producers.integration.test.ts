@@ -86,7 +86,7 @@ function expectAlike(weights: Readonly<Record<string, Float32Array>>, expected: 
 }
 
 // An environment for Python may have to be made first.
-describe.skipIf(!brokers)('the page for producers', { timeout: 300_000 }, () => {
+describe.skipIf(!brokers)('the page for producers', () => {
   it('trains with torch to the weights that torch has itself', async (context) => {
     const shapes = { '0.weight': [16, 8], '0.bias': [16], '2.weight': [1, 16], '2.bias': [1] };
     const params = model({ ...shapes, emb: [1000, 4] });

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it, type TestContext, vi } from 'vitest';
 import type { NewRecord, Transport } from '../../src/sources/transport.ts';
+import { eventually } from '../eventually.ts';
 import { collect, textOf } from './collector.ts';
 
 /** A log that several transports can be connected to. */
@@ -258,7 +259,7 @@ export function describeTransport(
       const deliver = () => Promise.reject(new Error('no room'));
       await produce('a');
       const collector = await collect(context, transport, { topic, deliver, onError });
-      await vi.waitFor(() => expect(onError).toHaveBeenCalledWith(new Error('no room')), { timeout: 20_000, interval: 5 });
+      await eventually(() => expect(onError).toHaveBeenCalledWith(new Error('no room')));
       const witness = await collect(context, transport, { topic });
       await produce('b');
       await witness.until(2);
@@ -304,15 +305,12 @@ export function describeTransport(
         await first.until(2);
         const second = await collect(context, transport, { topic, group, from: 'end' });
         await transport.produce(topic, both);
-        await vi.waitFor(() => expect(first.delivered.length + second.delivered.length).toBe(4), {
-          timeout: 20_000,
-          interval: 10,
-        });
+        await eventually(() => expect(first.delivered.length + second.delivered.length).toBe(4));
         expect(first.delivered).toHaveLength(3);
         expect(second.delivered).toHaveLength(1);
         await second.stop();
         await transport.produce(topic, both);
-        await vi.waitFor(() => expect(first.delivered.length).toBeGreaterThanOrEqual(5), { timeout: 20_000, interval: 10 });
+        await eventually(() => expect(first.delivered.length).toBeGreaterThanOrEqual(5));
         for (const partition of [0, 1]) {
           const offsets = first.delivered.filter((record) => record.partition === partition).map(({ offset }) => offset);
           expect(offsets).toEqual([...new Set(offsets)].toSorted((a, b) => a - b));
@@ -419,7 +417,7 @@ export function describeTransport(
       await expect(transport.produce(topic, records(['no key']))).rejects.toThrow();
       const [end] = await transport.endOffsets(topic);
       const collector = await collect(context, transport, { topic, from: new Map([[0, 0]]) });
-      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(end), { timeout: 20_000, interval: 5 });
+      await eventually(() => expect(collector.reached.get(0)).toBe(end));
       const newest = new Map<string, string | null>();
       let last = -1;
       for (const { partition, offset, key, value } of collector.delivered) {
@@ -453,24 +451,22 @@ export function describeTransport(
         },
         onReached: (partition, next) => calls.push(`reached ${partition} ${next}`),
       });
-      await vi.waitFor(
-        () =>
-          expect(collector.reached).toEqual(
-            new Map([
-              [1, 1],
-              [2, 0],
-            ]),
-          ),
-        { timeout: 20_000, interval: 5 },
+      await eventually(() =>
+        expect(collector.reached).toEqual(
+          new Map([
+            [1, 1],
+            [2, 0],
+          ]),
+        ),
       );
       await collector.until(2);
       expect(calls.filter((call) => call.includes(' 0 '))).not.toContain('reached 0 2');
       gate.resolve();
-      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(2), { timeout: 20_000, interval: 5 });
+      await eventually(() => expect(collector.reached.get(0)).toBe(2));
       gate = Promise.withResolvers<void>();
       gate.resolve();
       await produce('c');
-      await vi.waitFor(() => expect(collector.reached.get(0)).toBe(3), { timeout: 20_000, interval: 5 });
+      await eventually(() => expect(collector.reached.get(0)).toBe(3));
       const own = calls.filter((call) => call.includes(' 0 '));
       expect(own.indexOf('reached 0 2')).toBe(own.indexOf('deliver 0 2') + 1);
       expect(own.slice(-2)).toEqual(['deliver 0 3', 'reached 0 3']);
@@ -488,11 +484,11 @@ export function describeTransport(
         const reached: number[] = [];
         const onReached = (_: number, next: number) => reached.push(next);
         const collector = await collect(context, transport, { topic, ...options, onReached });
-        await vi.waitFor(() => expect(reached).toEqual([2]), { timeout: 20_000, interval: 5 });
+        await eventually(() => expect(reached).toEqual([2]));
         await collector.seek(0, 1);
-        await vi.waitFor(() => expect(reached.at(-1)).toBe(2), { timeout: 20_000, interval: 5 });
+        await eventually(() => expect(reached.at(-1)).toBe(2));
         await collector.until(1);
-        await vi.waitFor(() => expect(reached).toEqual([2, 2]), { timeout: 20_000, interval: 5 });
+        await eventually(() => expect(reached).toEqual([2, 2]));
         await collector.stop();
       }
     });
@@ -517,7 +513,7 @@ export function describeTransport(
         },
       });
       await transport.produce(topic, records(['z'], 1));
-      await vi.waitFor(() => expect(asked).toEqual([[0, 1, 2]]), { timeout: 20_000, interval: 5 });
+      await eventually(() => expect(asked).toEqual([[0, 1, 2]]));
       const witness = await collect(context, transport, { topic });
       await witness.until(8);
       expect(collector.delivered).toEqual([]);
@@ -537,7 +533,7 @@ export function describeTransport(
       ] as const) {
         const onError = vi.fn();
         const collector = await collect(context, transport, { topic, onAssigned, onError });
-        await vi.waitFor(() => expect(onError).toHaveBeenCalled(), { timeout: 20_000, interval: 5 });
+        await eventually(() => expect(onError).toHaveBeenCalled());
         expect(onError.mock.calls).toEqual([[expected]]);
         expect(collector.delivered).toEqual([]);
       }

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isRxgradError, memoryTransport, Parameters, publishWeights, type Transport, weightsFrom } from 'rxgrad';
 import { lastValueFrom, of, Subject } from 'rxjs';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { WeightsUpdate } from '../../src/optimizers/weights-update.ts';
+import { eventually } from '../eventually.ts';
 import { batchOf, bitsOf, compacted, kindOf, recordsOf, replay, Training, versionOf } from './training.ts';
 
 const base = { topic: 'weights', model: 'm' } as const;
@@ -72,12 +73,12 @@ describe('publishWeights', () => {
     const training = new Training(slowed, { ...base, everySteps: 2 });
     training.push(row(0));
     training.push(row(1));
-    await vi.waitFor(() => expect(writes).toHaveLength(1));
+    await eventually(() => expect(writes).toHaveLength(1));
     for (let seed = 2; seed < 21; seed++) training.push(row(seed));
     await training.applied();
     expect(training.params.version).toBe(21);
     writes[0]!.end();
-    await vi.waitFor(() => expect(writes).toHaveLength(2));
+    await eventually(() => expect(writes).toHaveLength(2));
     writes[1]!.end();
     await training.complete();
     const { shown } = await replay(slowed, 'weights');
@@ -90,7 +91,7 @@ describe('publishWeights', () => {
     const training = new Training(slowed, { ...base, everySteps: 1, conflate: false });
     for (let seed = 0; seed < 3; seed++) training.push(row(seed));
     for (let sent = 1; sent <= 3; sent++) {
-      await vi.waitFor(() => expect(writes).toHaveLength(sent));
+      await eventually(() => expect(writes).toHaveLength(sent));
       await delay(5);
       expect(training.params.version).toBe(sent);
       writes[sent - 1]!.end();
@@ -116,10 +117,10 @@ describe('publishWeights', () => {
     const transport = memoryTransport();
     const training = new Training(transport, { ...base, everyMs: 1000 });
     training.push(row(0));
-    await vi.waitFor(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(1));
+    await eventually(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(1));
     for (let seed = 1; seed < 4; seed++) training.push(row(seed));
     // Nothing more comes: what is due is sent all the same.
-    await vi.waitFor(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(2), { timeout: 5000 });
+    await eventually(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(2));
     training.push(row(5));
     await training.complete();
     expect((await replay(transport, 'weights')).shown.map(({ version }) => version)).toEqual([1, 4, 5]);
@@ -129,9 +130,9 @@ describe('publishWeights', () => {
     const { slowed, writes } = slow(memoryTransport());
     const training = new Training(slowed, { ...base, everySteps: 1 });
     training.push(row(0));
-    await vi.waitFor(() => expect(writes).toHaveLength(1));
+    await eventually(() => expect(writes).toHaveLength(1));
     writes[0]!.end(new RxgradError('transportInterrupted', { transport: 't', problem: 'p', advice: 'a' }));
-    await vi.waitFor(() => expect(writes).toHaveLength(2));
+    await eventually(() => expect(writes).toHaveLength(2));
     writes[1]!.end(new RxgradError('transportFailed', { transport: 't', problem: 'p', advice: 'a' }));
     expect(await training.done).toMatchObject({ key: 'transportFailed' });
   });
@@ -140,7 +141,7 @@ describe('publishWeights', () => {
     const transport = memoryTransport();
     const zombie = new Training(transport, { ...base, everySteps: 1 });
     zombie.push(row(0));
-    await vi.waitFor(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(1));
+    await eventually(async () => expect(await recordsOf(transport, 'weights')).toHaveLength(1));
     const heir = new Training(transport, { ...base, everySteps: 1 });
     heir.push(row(0));
     heir.push(row(1));
@@ -180,7 +181,7 @@ describe('publishWeights', () => {
       shown.push(version);
       expect(bitsOf(params)).toBe(training.history.get(version));
     });
-    await vi.waitFor(() => expect(shown).toEqual([1, 4]), { timeout: 5000 });
+    await eventually(() => expect(shown).toEqual([1, 4]));
     expect((await recordsOf(transport, 'requests')).length).toBe(1);
     subscription.unsubscribe();
     await relay.stop();

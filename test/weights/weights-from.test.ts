@@ -22,7 +22,8 @@ import {
   weightsFrom,
 } from 'rxgrad';
 import { from, lastValueFrom, tap } from 'rxjs';
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../eventually.ts';
 import { example, feedsOf } from '../inference/onnx/example-models.ts';
 import { batchOf, recordsOf, replay, specs, Training, topicOf } from './training.ts';
 
@@ -68,7 +69,7 @@ describe('weightsFrom', () => {
     await lastValueFrom(weights$.pipe(tap(({ version }) => shown.push(version))));
     const last = shown.at(-1);
     await transport.produce('weights', records.slice(3));
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       await lastValueFrom(weights$.pipe(tap(({ version }) => shown.push(version))));
     });
     expect(last).toBeGreaterThan(0);

@@ -17,8 +17,9 @@ import {
   type WeightsUpdate,
 } from 'rxgrad';
 import { from, lastValueFrom, tap } from 'rxjs';
-import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
+import { describe, expect, inject, it, type TestContext } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
+import { eventually } from '../eventually.ts';
 import { example, feedsOf } from '../inference/onnx/example-models.ts';
 
 const found = inject('brokers');
@@ -54,11 +55,9 @@ describe.skipIf(!found)('weights on Kafka', () => {
   }
 
   const until = (lines: readonly Record<string, unknown>[], version: number) =>
-    vi.waitFor(() => expect(lines.at(-1)).toMatchObject({ version }), { timeout: 60_000, interval: 50 });
+    eventually(() => expect(lines.at(-1)).toMatchObject({ version }));
 
-  it('reach a process of their own: large ones in parts, small changes, and over a restart', {
-    timeout: 180_000,
-  }, async (context) => {
+  it('reach a process of their own: large ones in parts, small changes, and over a restart', async (context) => {
     const transport = connect(context);
     const topics = { gradients: `gradients-${randomUUID()}`, weights: `weights-${randomUUID()}` };
     await transport.createTopic(topics.gradients);
@@ -129,7 +128,7 @@ describe.skipIf(!found)('weights on Kafka', () => {
     expect(resources[0]!.configEntries[0]).toMatchObject({ configValue: 'compact' });
   });
 
-  it('stop with fenced where another has taken over', { timeout: 120_000 }, async (context) => {
+  it('stop with fenced where another has taken over', async (context) => {
     const topic = `weights-${randomUUID()}`;
     const batch = gradientBatch({ gradients: { w: Float32Array.of(1, 2) } });
     const publish = (params: Parameters, steps: number, transport = connect(context)) =>
@@ -157,7 +156,7 @@ describe.skipIf(!found)('weights on Kafka', () => {
     expect(lines.filter(({ rejection }) => rejection)).toEqual([]);
   });
 
-  it('predict elsewhere what they do here', { timeout: 120_000 }, async (context) => {
+  it('predict elsewhere what they do here', async (context) => {
     const transport = connect(context);
     const topic = `weights-${randomUUID()}`;
     const session = await HotSwapSession.load(example('transformer').path);

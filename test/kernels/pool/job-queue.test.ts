@@ -3,11 +3,12 @@ import { expect, it, onTestFinished, vi } from 'vitest';
 import { Arena } from '../../../src/kernels/arena.ts';
 import { JobQueue } from '../../../src/kernels/pool/job-queue.ts';
 
-// More threads than cores, and rounds so short that many are interrupted in the middle of one and go on in another.
+// More threads than cores, and rounds so short that many are interrupted in the middle of one and go on in another. A round that waits
+// for a thread takes as long as the machine lets that thread wait: their number is one that a busy machine is through with, too.
 const THREADS = 8;
-const ROUNDS = 30_000;
+const ROUNDS = 6000;
 
-it('has every job done once, by whoever is quickest', { timeout: 60_000 }, async (t) => {
+it('has every job done once, by whoever is quickest', async (t) => {
   const arena = new Arena();
   const queue = JobQueue.create(arena);
   const counts = arena.allocate(4 * 64);

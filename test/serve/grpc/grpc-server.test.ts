@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import { WireType } from '@bufbuild/protobuf/wire';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import type { HotSwapSession } from 'rxgrad';
 import { describe, expect, it, vi } from 'vitest';
 import {
   ModelConfigRequestSchema,
@@ -23,6 +23,7 @@ import {
 } from '../../../src/serve/grpc/inference_pb.ts';
 import { inferenceService } from '../../../src/serve/grpc/service-definition.ts';
 import { certificate } from '../../broker/certificates.ts';
+import { eventually } from '../../eventually.ts';
 import { buildModel, floats, node, value } from '../../inference/onnx/build-model.ts';
 import { grpcClient } from './grpc-client.ts';
 import { serveGrpc } from './serve-grpc.ts';
@@ -32,6 +33,19 @@ const x = { name: 'x', datatype: 'FP32', shape: [2n, 4n] };
 const linear = (more: object = {}) =>
   create(ModelInferRequestSchema, { modelName: 'linear', inputs: [x], rawInputContents: [ones], ...more });
 const floatsOf = (bytes: Uint8Array) => [...new Float32Array(Uint8Array.from(bytes).buffer)];
+
+/** Holds the next prediction of a session back until it is released. */
+function held(session: HotSwapSession) {
+  const begun = Promise.withResolvers<void>();
+  const released = Promise.withResolvers<void>();
+  const predict = session.predict.bind(session);
+  vi.spyOn(session, 'predict').mockImplementationOnce(async (...asked) => {
+    begun.resolve();
+    await released.promise;
+    return predict(...asked);
+  });
+  return { begun: begun.promise, release: released.resolve };
+}
 
 /** Takes a second or more: products of matrices, one after the other. */
 function slowModel(): Uint8Array {
@@ -182,7 +196,7 @@ describe('a gRPC server', () => {
     await expect(call('modelInfer', slow(900n), { deadlineMs: 100 })).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
     const giveUp = AbortSignal.timeout(50);
     await expect(call('modelInfer', slow(900n), { signal: giveUp })).rejects.toMatchObject({ code: status.CANCELLED });
-    await vi.waitFor(() => expect(lines.map((line) => line.status)).toEqual(['DEADLINE_EXCEEDED', 'CANCELLED']), 5000);
+    await eventually(() => expect(lines.map((line) => line.status)).toEqual(['DEADLINE_EXCEEDED', 'CANCELLED']));
   });
 
   it('refuses what would wait too long, or behind too many', async (context) => {
@@ -215,7 +229,7 @@ describe('a gRPC server', () => {
       ['b', expect.stringContaining('got 9')],
       ['c', ''],
     ]);
-    await vi.waitFor(() => expect(lines).toMatchObject([{ method: 'ModelStreamInfer', status: 'OK' }]));
+    await eventually(() => expect(lines).toMatchObject([{ method: 'ModelStreamInfer', status: 'OK' }]));
   });
 
   it('writes a line for each call, with its id and its trace', async (context) => {
@@ -245,27 +259,29 @@ describe('a gRPC server', () => {
   });
 
   it('drains: answers what is under way, and takes nothing new', async (context) => {
-    const { port, server } = await serveGrpc(context, {}, withSlow);
-    const { call } = grpcClient(context, port);
-    const underWay = call('modelInfer', slow(900n));
-    await delay(200);
+    const { port, server, sessions } = await serveGrpc(context);
+    const { begun, release } = held(sessions.linear!);
+    const underWay = grpcClient(context, port).call('modelInfer', linear());
+    await begun;
     const closing = server.close(60_000);
-    await delay(50);
-    const late = grpcClient(context, port).call('serverLive', create(ServerLiveRequestSchema));
-    await expect(late).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    await eventually(async () => {
+      const late = grpcClient(context, port).call('serverLive', create(ServerLiveRequestSchema));
+      await expect(late).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    });
+    release();
     await expect(underWay).resolves.toBeDefined();
     await closing;
   });
 
   it('cuts off what is not done in time', async (context) => {
-    const { port, server } = await serveGrpc(context, {}, withSlow);
-    const { call } = grpcClient(context, port);
-    const underWay = call('modelInfer', slow(900n)).catch((error: ServiceError) => error);
-    await delay(200);
-    const start = performance.now();
+    const { port, server, sessions } = await serveGrpc(context);
+    const { begun, release } = held(sessions.linear!);
+    const underWay = grpcClient(context, port).call('modelInfer', linear());
+    const failed = expect(underWay).rejects.toMatchObject({ code: expect.any(Number) });
+    await begun;
     await server.close(100);
-    expect(performance.now() - start).toBeLessThan(5000);
-    expect((await underWay) as ServiceError).toMatchObject({ code: expect.any(Number) });
+    await failed;
+    release();
   });
 
   it('closes connections above the limit, and those that say nothing', async (context) => {
@@ -280,8 +296,8 @@ describe('a gRPC server', () => {
     context.onTestFinished(() => {
       for (const socket of sockets) socket.destroy();
     });
-    await vi.waitFor(() => expect(closed.length).toBeGreaterThanOrEqual(2));
-    await vi.waitFor(() => expect(closed).toHaveLength(5), 5000);
+    await eventually(() => expect(closed.length).toBeGreaterThanOrEqual(2));
+    await eventually(() => expect(closed).toHaveLength(5));
     await expect(grpcClient(context, port).call('modelInfer', linear())).resolves.toBeDefined();
   });
 });

@@ -49,9 +49,8 @@ describe('close', () => {
     const lost = expect(answer).rejects.toThrow();
     await begun;
     const idle = await open(t, server.port);
-    const started = performance.now();
+    // The prediction goes on: it is released below.
     await server.close();
-    expect(performance.now() - started).toBeLessThan(2000);
     expect(await readAll(idle)).toBe('');
     await lost;
     release();

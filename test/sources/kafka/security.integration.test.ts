@@ -135,7 +135,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     ['no TLS to a port with it', 'MUTUAL', () => ({}), /wants an encrypted connection .*Set ssl/],
     ['no certificate', 'MUTUAL', () => ({ ssl: ssl() }), /does not accept this client's certificate.*ssl.cert/],
     ['a certificate of another authority', 'MUTUAL', () => foreign(), /does not accept this client's certificate.*ssl.cert/],
-  ])('ends at once and says what to check: %s', { timeout: 20_000 }, async ([, listener, login, message], context) => {
+  ])('ends at once and says what to check: %s', async ([, listener, login, message], context) => {
     const options = { brokers: secure.brokers[listener], ...login(secure) };
     const ways: ((transport: Transport) => Promise<unknown>)[] = [
       (transport) => transport.createTopic('any'),
@@ -177,7 +177,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     await expect(worker!.writer('of another')).rejects.toMatchObject(refused);
   });
 
-  it('ends a running consumption, and what appends, when the user is gone', { timeout: 120_000 }, async (context) => {
+  it('ends a running consumption, and what appends, when the user is gone', async (context) => {
     const topic = await topicFor(context, [['revoked', 'READ', 'WRITE']]);
     const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl: secure.sasl('SCRAM-SHA-256', 'revoked') });
     const gone = Promise.withResolvers<Error>();
@@ -193,7 +193,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     await expect(transport.produce(topic, [{ value: Buffer.from('b') }])).rejects.toThrow(credentials);
   });
 
-  it('logs in again after a restart of the broker', { timeout: 120_000 }, async (context) => {
+  it('logs in again after a restart of the broker', async (context) => {
     const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl: secure.sasl('SCRAM-SHA-512') });
     const topic = `secure-${randomUUID()}`;
     await transport.createTopic(topic);
