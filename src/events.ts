@@ -36,6 +36,14 @@ export interface Delivery extends Place {
    * where a later event says it. Default: the event's own place.
    */
   readonly covers?: readonly Place[] | undefined;
+  /** Batches whose parts have been seen once this event is dealt with, whatever became of them. */
+  readonly merged?: readonly MergedBatch[] | undefined;
+}
+
+/** A batch that was merged from others: what it says of its parts. */
+export interface MergedBatch {
+  readonly facts: GradientFacts;
+  readonly delivery: Delivery | null;
 }
 
 /** A column of numbers, as a tensor of a file holds it. */

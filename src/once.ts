@@ -1,5 +1,13 @@
 import { type RejectionReason, RxgradError } from './errors.ts';
-import { type EpochBoundary, type GradientBatch, type MemberFacts, type OnceState, type Position, placeOf } from './events.ts';
+import {
+  type EpochBoundary,
+  type GradientBatch,
+  type MemberFacts,
+  type MergedBatch,
+  type OnceState,
+  type Position,
+  placeOf,
+} from './events.ts';
 import { NowAndThen, warnOnce } from './seen/now-and-then.ts';
 import { addColumns, addSequences, columnsOf } from './seen/seen-columns.ts';
 import { MAX_WORKERS, type SeenWorker, SeenWorkers } from './seen/seen-workers.ts';
@@ -35,7 +43,7 @@ export class Once {
   }
 
   /** Notes a batch that was applied. One that was rejected may come again. */
-  applied({ facts, delivery }: GradientBatch): void {
+  applied({ facts, delivery }: MergedBatch): void {
     if (!facts.members) this.#note(facts, delivery?.position ?? null);
     else for (const member of facts.members) this.#note(member, member.position ?? null);
   }

@@ -49,11 +49,6 @@ export function operationsOf(pending: Pending | null): Operation[] {
   return operations.reverse();
 }
 
-/** Whether a batch came through `accumulate`. */
-export function isAccumulated(pending: Pending | null): boolean {
-  return operationsOf(pending).some(({ op }) => op === 'accumulate');
-}
-
 /** The factor that clipping by global norm applies (optax: unchanged below the limit, else g / norm · limit), in float32. */
 export function clipFactor(norm: number, maxNorm: number): number {
   return norm < maxNorm ? 1 : Math.fround(maxNorm / norm);

@@ -5,7 +5,6 @@ import { GradientBatch, type Rejection, type TrainingEvent } from '../events.ts'
 import { channels } from '../observe/channels.ts';
 import type { KeptScan } from '../params/scan-seat.ts';
 import type { KeptState } from '../params/state-dict.ts';
-import { isAccumulated } from '../pending.ts';
 import { type InPlace, OnPool, TOGETHER } from './execution.ts';
 import type { Rates } from './rates.ts';
 import { Rejections } from './rejections.ts';
@@ -166,7 +165,7 @@ export class RunningScan implements KeptScan {
 
   #applied(batch: GradientBatch, update: WeightsUpdate): void {
     this.#memory.once.applied(batch);
-    this.#memory.reached.note(batch.delivery);
+    this.#memory.note(batch.delivery);
     this.#handled += 1;
     this.#rejections.applied();
     if (this.#options.tickOn === 'step') this.#memory.rates.tick();
@@ -238,14 +237,12 @@ export class RunningScan implements KeptScan {
 
   /** Ends what there was to do with an event that makes no version. */
   #done(event: TrainingEvent): void {
-    this.#memory.reached.note(event.delivery);
+    this.#memory.note(event.delivery);
     this.#handled += 1;
     this.#rejections.acknowledge(event);
   }
 
   #refuse(event: TrainingEvent, error: RxgradError<RejectionReason>): void {
-    // Its parts were seen when they were merged, whatever came of them.
-    if (event instanceof GradientBatch && isAccumulated(event.pending)) this.#memory.once.applied(event);
     this.#reject(this.#rejections.of(event, error));
   }
 

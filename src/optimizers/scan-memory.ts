@@ -1,4 +1,5 @@
 import { assertNoDifferences } from '../errors.ts';
+import type { Delivery } from '../events.ts';
 import { Once } from '../once.ts';
 import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
@@ -26,6 +27,12 @@ export class ScanMemory {
     this.#stepper = stepper;
     this.rates = rates;
     this.#shape = shape;
+  }
+
+  /** Notes an event that the state contains, and with it what was merged on the way. */
+  note(delivery: Delivery | null): void {
+    this.reached.note(delivery);
+    for (const batch of delivery?.merged ?? []) this.once.applied(batch);
   }
 
   state(): KeptState {

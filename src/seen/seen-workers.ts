@@ -81,7 +81,7 @@ export class SeenWorkers {
     const worker = this.find(partition, id);
     if (!worker) return this.add(new SeenWorker(partition, id, incarnation, new SequenceWindow(sequence)));
     if (incarnation === worker.incarnation) worker.window.note(sequence);
-    else {
+    else if (incarnation > worker.incarnation) {
       worker.incarnation = incarnation;
       worker.window = new SequenceWindow(sequence);
     }

@@ -3,9 +3,11 @@ import * as v from 'valibot';
 import {
   acknowledge,
   type Delivery,
-  type EventSource,
   GradientBatch,
   type GradientFacts,
+  type MergedBatch,
+  type OnceState,
+  type Position,
   placeOf,
   rejection,
   type TrainingEvent,
@@ -63,7 +65,10 @@ class Merging {
   #parts: GradientBatch[] = [];
   /** The parts, and the events that have passed since the first of them. */
   #taken: TrainingEvent[] = [];
-  #source: EventSource | null = null;
+  /** Merged batches that nobody is known to have dealt with yet: a stage may have dropped them. */
+  #unsettled: { readonly batch: MergedBatch; readonly serial: number }[] = [];
+  #serial = 0;
+  #seen: OnceState | undefined;
 
   constructor(size: number, applyAtEnd: boolean) {
     this.#size = size;
@@ -73,10 +78,10 @@ class Merging {
 
   /** Takes an event in, and returns what is to be passed on. */
   take(event: TrainingEvent): TrainingEvent[] {
-    this.#goOn(event.delivery?.source ?? null);
+    this.#goOn(event.delivery?.source.seen);
     if (event instanceof GradientBatch) return this.#add(event);
     // One that does not count ends nothing: the scan rejects it.
-    if (event.kind === 'epoch' && !this.#once.refuseEpoch(event)) return [...this.#merge(), event];
+    if (event.kind === 'epoch' && !this.#once.refuseEpoch(event)) return [...this.#merge(), this.#tell(event)];
     return [this.#pass(event)];
   }
 
@@ -123,25 +128,45 @@ class Merging {
         ? new GradientBatch({ ...message, delivery }, this.#mark(pending, false))
         : this.#accumulator.mean(factsOf(parts), delivery, this.#mark(pending, true));
     this.#accumulator.clear();
-    return [merged];
+    if (delivery) this.#unsettled.push({ batch: { facts: merged.facts, delivery }, serial: ++this.#serial });
+    return [this.#tell(merged)];
   }
 
   /** What was counted before a source began comes no second time. */
-  #goOn(source: EventSource | null): void {
-    if (source === this.#source) return;
-    this.#source = source;
-    if (source?.seen) this.#once.restore(source.seen);
+  #goOn(seen: OnceState | undefined): void {
+    if (!seen || seen === this.#seen) return;
+    this.#seen = seen;
+    this.#once.restore(seen);
   }
 
   /** Passes an event on. Whoever is done with it must not pass batches that are not applied yet. */
   #pass(event: TrainingEvent): TrainingEvent {
     const { delivery } = event;
-    if (this.#parts.length === 0 || !delivery) return event;
+    if (this.#parts.length === 0 || !delivery) return this.#tell(event);
     this.#taken.push(event);
     const { source, position } = delivery;
     const released = { done: () => source.release?.(position), seen: source.seen };
-    return { ...event, delivery: { ...delivery, source: released, covers: [] } } as TrainingEvent;
+    return delivered(event, { ...delivery, source: released, covers: [], merged: [] });
   }
+
+  /** Lets whoever deals with an event know what was merged until then. */
+  #tell<E extends TrainingEvent>(event: E): E {
+    const { delivery } = event;
+    if (!delivery || this.#unsettled.length === 0) return event;
+    const serial = this.#serial;
+    const { source } = delivery;
+    const merged = [...(delivery.merged ?? []), ...this.#unsettled.map(({ batch }) => batch)];
+    const done = (position: Position): void => {
+      this.#unsettled = this.#unsettled.filter((one) => one.serial > serial);
+      source.done(position);
+    };
+    return delivered(event, { ...delivery, merged, source: { ...source, done } });
+  }
+}
+
+function delivered<E extends TrainingEvent>(event: E, delivery: Delivery): E {
+  if (event instanceof GradientBatch) return new GradientBatch({ ...event.message, delivery }, event.pending) as E;
+  return { ...event, delivery };
 }
 
 /** Makes what a merged batch, or a single one in its place, has pending: batches of the same stages share it. */
@@ -183,5 +208,6 @@ function deliveryOf(parts: readonly GradientBatch[], taken: readonly TrainingEve
     source: { done: () => taken.forEach(acknowledge), seen: last.source.seen },
     parts: parts.flatMap(({ delivery }) => (delivery ? (delivery.parts ?? [delivery]) : [])),
     covers: taken.flatMap(({ delivery }) => (delivery ? (delivery.covers ?? [delivery]) : [])),
+    merged: taken.flatMap(({ delivery }) => delivery?.merged ?? []),
   };
 }
