@@ -15,7 +15,9 @@ export interface CheckpointStore {
   list(): Promise<CheckpointEntry[]>;
   /** The bytes of one, as they are there. */
   read(version: number): Promise<Uint8Array>;
-  /** Writes one, and removes those beyond the number that is kept. One of this version is replaced. */
+  /**
+   * Writes one, reads it back, and only then removes those beyond the number that is kept. One of this version is replaced.
+   */
   write(version: number, file: Uint8Array): Promise<void>;
   remove(version: number): Promise<void>;
   pin(version: number, pinned: boolean): Promise<void>;

@@ -5,6 +5,7 @@ import { isFenced, RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
 import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
 import { FolderOwner } from './folder-owner.ts';
+import { assertReadBack } from './read-back.ts';
 import { synchroniseFolder } from './replace-file.ts';
 
 export interface FileCheckpointsOptions {
@@ -65,6 +66,7 @@ export class FileCheckpoints implements CheckpointStore {
   async write(version: number, file: Uint8Array): Promise<void> {
     const owner = await this.#owned();
     await this.#attempt(`writing version ${version}`, () => owner.replace(this.#file(version), file));
+    await assertReadBack(this, version, file);
     // What is too many does no harm: the next one removes it. Another process may pin it until the last moment.
     for (const old of superseded(await this.list(), this.#keep)) {
       await this.#attempt(`removing version ${old}`, () => owner.remove(this.#file(old), () => isFile(this.#pin(old))));

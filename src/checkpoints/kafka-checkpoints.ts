@@ -5,6 +5,7 @@ import { count, parseOptions } from '../options.ts';
 import { readAll } from '../sources/read-all.ts';
 import type { LogRecord, NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { assertReadBack } from './read-back.ts';
 
 export interface KafkaCheckpointsOptions {
   /** A compacted topic; it is made where there is none. */
@@ -121,6 +122,7 @@ export class KafkaCheckpoints implements CheckpointStore {
     }));
     const head = { key: this.#key(version, 'head'), value: Buffer.from(JSON.stringify({ id, bytes: file.byteLength, chunks })) };
     await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
+    await assertReadBack(this, version, file);
     for (const old of superseded(await this.list(), keep)) await this.remove(old);
   }
 

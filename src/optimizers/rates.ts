@@ -10,11 +10,13 @@ export class Rates {
   #metrics = new Map<string, number>();
   /** Whether a schedule looks at whichever metric is reported, and which that is. */
   readonly #watchesAny: boolean;
+  readonly #names: ReadonlySet<unknown>;
   #watched: string | null = null;
 
   constructor(schedules: readonly Schedule[]) {
     this.#schedules = schedules;
     this.#watchesAny = schedules.some(({ metric }) => metric === null);
+    this.#names = new Set(schedules.map(({ metric }) => metric));
     this.#lrs = schedules.map(({ lr }) => lr);
   }
 
@@ -33,13 +35,16 @@ export class Rates {
     return this.#schedules.length;
   }
 
-  /** Notes a metric. Fails where a schedule looks at whichever is reported, and another one was. */
+  /**
+   * Notes a metric that a schedule looks at: others, whose number has no bound, are not kept. Fails where one looks at whichever is
+   * reported, and another one was.
+   */
   report(metric: string, value: number): void {
     if (this.#watchesAny) {
       this.#watched ??= metric;
       if (this.#watched !== metric) throw new RxgradError('ambiguousMetric', { first: this.#watched, second: metric });
     }
-    this.#metrics.set(metric, value);
+    if (this.#watchesAny || this.#names.has(metric)) this.#metrics.set(metric, value);
   }
 
   endEpoch(): void {

@@ -165,10 +165,17 @@ export function writeTensorFile({ header, parts, byteLength }: TensorFilePlan): 
   return file;
 }
 
-/** The length of a header, and the header, with spaces up to a multiple of 8: so the data is aligned in files that are mapped. */
-export function tensorFileHeader(entries: Readonly<Record<string, unknown>>): Buffer {
+/**
+ * The length of a header, and the header, with spaces up to a multiple of 8: so the data is aligned in files that are mapped. One
+ * that would not be read is not written.
+ */
+export function tensorFileHeader(entries: Readonly<Record<string, unknown>>, mostBytes = MAX_HEADER_BYTES): Buffer {
   const json = Buffer.from(JSON.stringify(entries));
   const headerBytes = Math.ceil(json.byteLength / 8) * 8;
+  if (headerBytes > mostBytes) {
+    const expected = `a header of at most ${mostBytes} bytes, which is all that would be read`;
+    throw new RxgradError('invalidCheckpoint', { where: 'a file that is being written', expected, got: `${headerBytes}` });
+  }
   const header = Buffer.alloc(8 + headerBytes, ' ');
   header.writeBigUInt64LE(BigInt(headerBytes), 0);
   json.copy(header, 8);

@@ -1,6 +1,7 @@
 import { GradientBatch, type Place, type Position, type Rejection } from '../events.ts';
 import type { HeaderValue, LogRecord } from '../record.ts';
 import { encodeEvent } from '../sources/codec.ts';
+import { headerReader, headerText } from '../sources/header-text.ts';
 import type { NewRecord } from '../sources/transport.ts';
 
 /** All names of rxgrad's own headers on dead letters and retried records begin like this. */
@@ -8,6 +9,10 @@ const OWN = 'rxgrad_';
 /** Stands before the names of an original's headers that begin so, too: those of a record that was retried. */
 const ESCAPE = 'rxgrad_original_';
 const MOST_MESSAGE_CHARACTERS = 1024;
+/** Of a record: one with more is read without any. */
+const MOST_HEADERS = 100;
+/** What holds the original's headers that are beyond it. */
+const MORE = 'rxgrad_more_headers';
 
 /** What a dead letter says beside the record that it holds. */
 export interface DeadLetter {
@@ -78,7 +83,7 @@ export function readDeadLetter({ offset, headers, timestampMs }: LogRecord, part
 
 /** The headers that the record in a letter came with. */
 export function originalHeaders(headers: LogRecord['headers']): Record<string, HeaderValue> {
-  const kept = Object.entries(headers).flatMap(([name, value]): [string, HeaderValue][] => {
+  const kept = Object.entries({ ...headers, ...moreHeaders(headers) }).flatMap(([name, value]): [string, HeaderValue][] => {
     if (name.startsWith(ESCAPE)) return [[name.slice(ESCAPE.length), value]];
     return name.startsWith(OWN) ? [] : [[name, value]];
   });
@@ -115,8 +120,31 @@ function deadLetter(rejected: Rejection, place: Place | null): NewRecord {
   return {
     key: key instanceof Uint8Array ? detached(key) : (key ?? null),
     value: value && detached(value),
-    headers: { ...Object.fromEntries(kept), ...own },
+    headers: withinLimit(kept as [string, HeaderValue][], own),
   };
+}
+
+function moreHeaders(headers: LogRecord['headers']): LogRecord['headers'] {
+  const text = textOf(headers[MORE]);
+  try {
+    return headerReader()(text);
+  } catch {
+    // Somebody else's: it is as any header of ours on a letter, nothing of the original.
+    return {};
+  }
+}
+
+/** Headers of a record, no more of them than are read: those of the original that are too many go into one. */
+function withinLimit(
+  kept: readonly (readonly [string, HeaderValue])[],
+  own: Readonly<Record<string, HeaderValue>>,
+): Record<string, HeaderValue> {
+  const room = MOST_HEADERS - Object.keys(own).length;
+  if (kept.length <= room) return { ...Object.fromEntries(kept), ...own };
+  // Those that rxgrad reads stay to be read.
+  const known = kept.filter(([name]) => /^(ce_|rxgrad_)/.test(name)).slice(0, room - 1);
+  const others = kept.filter((header) => !known.includes(header));
+  return { ...Object.fromEntries(known), ...own, [MORE]: headerText(Object.fromEntries(others))! };
 }
 
 /** What there is of an event that was read from no record: the tensors as they were, before any stage. */

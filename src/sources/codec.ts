@@ -66,6 +66,10 @@ export function encodeEvent(event: GradientBatch | EpochBoundary | MetricReport,
   const key = envelope.key ?? null;
   if (!(event instanceof GradientBatch)) {
     const { kind: _, delivery: __, ...body } = event;
+    if ('name' in body && !isMetricName(body.name)) {
+      const expected = `a metric's name of at most ${MAX_METRIC_NAME} characters`;
+      throw new RxgradError('invalidOption', { option: 'encodeEvent', expected, got: excerpt(body.name) });
+    }
     return { key, value: Buffer.from(JSON.stringify(body)), headers };
   }
   const gradient = writeGradientHeader(changesGradients(event.pending) ? { ...facts, norm: undefined } : facts);

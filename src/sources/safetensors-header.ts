@@ -2,7 +2,7 @@ import { type RejectionReason, RxgradError } from '../errors.ts';
 import { type ElementType, elementBytes, type TensorLayout, type TensorSpec, tensorLayout } from '../payload.ts';
 import { excerpt } from './excerpt.ts';
 
-const MAX_RANK = 16;
+export const MAX_RANK = 16;
 
 /** Types of a file's parts: elements, and the row numbers of tables. */
 const partBytes = { ...elementBytes, I32: 4, I64: 8 } as const;

@@ -1,6 +1,6 @@
 import { RxgradError } from '../errors.ts';
 import { elementBytes, type TensorLayout, widthOf } from '../payload.ts';
-import { parseHeader, type SafetensorsProblem, undecodable } from './safetensors-header.ts';
+import { MAX_RANK, parseHeader, type SafetensorsProblem, undecodable } from './safetensors-header.ts';
 
 /** Bytes that a header may have: room for about 20,000 tensors. */
 const MAX_HEADER_BYTES = 4 << 20;
@@ -75,6 +75,9 @@ export function writeSafetensors(layout: TensorLayout, payload: Uint8Array): Buf
   const json = JSON.stringify(headerOf(layout));
   // Spaces up to a multiple of 8, so that the data is aligned in files that are mapped.
   const header = Buffer.from(json.padEnd(json.length + ((8 - (Buffer.byteLength(json) % 8)) % 8)));
+  if (header.byteLength > MAX_HEADER_BYTES) {
+    throw notRead('gradients', `a header of at most ${MAX_HEADER_BYTES} bytes`, `${header.byteLength}: send them in parts`);
+  }
   const length = Buffer.alloc(8);
   length.writeUInt32LE(header.byteLength, 0);
   return Buffer.concat([length, header, payload]);
@@ -88,6 +91,7 @@ function headerOf({ tensors }: TensorLayout): Record<string, object> {
   for (const tensor of tensors) {
     const { name, dims, dtype, begin, length, rows, scale } = tensor;
     const shape = dims ?? (rows ? [rows.count, widthOf(tensor)] : [length]);
+    if (shape.length > MAX_RANK) throw notRead(name, `at most ${MAX_RANK} dimensions`, `${shape.length}`);
     add(rows ? `${name}.values` : name, dtype, shape, begin, elementBytes[dtype] * length);
     if (rows) add(`${name}.indices`, rows.dtype, [rows.count], rows.begin, (rows.dtype === 'I64' ? 8 : 4) * rows.count);
     if (scale) add(`${name}.scale`, 'F32', [scale.length], scale.begin, 4 * scale.length);
@@ -95,9 +99,11 @@ function headerOf({ tensors }: TensorLayout): Record<string, object> {
   const header = Object.fromEntries(entries);
   const taken = entries.find(([name, entry]) => header[name] !== entry)?.[0];
   if (taken === undefined) return header;
-  throw new RxgradError('invalidOption', {
-    option: `safetensors "${taken}"`,
-    expected: 'a name for each tensor and each part of one',
-    got: 'it twice: rename the parameter, or send it in another dtype',
-  });
+  const got = 'it twice: rename the parameter, or send it in another dtype';
+  throw notRead(taken, 'a name for each tensor and each part of one', got);
+}
+
+/** Of what would be rejected where it arrives. */
+function notRead(what: string, expected: string, got: string): RxgradError {
+  return new RxgradError('invalidOption', { option: `safetensors "${what}"`, expected, got });
 }

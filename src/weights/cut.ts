@@ -14,6 +14,8 @@ export interface Piece {
   readonly rows: Int32Array | null;
 }
 
+/** Bytes that a header may have: one with more is not read. */
+export const MOST_HEADER_BYTES = 4 << 20;
 /** Bytes of a header beside its tensors. */
 const HEADER_BYTES = 512;
 
@@ -25,15 +27,18 @@ export function cut(places: readonly ParameterPlace[], touched: Touched, type: W
   const parts: Piece[][] = [];
   let names = new Set<string>();
   let room = 0;
+  let headerRoom = 0;
   const open = (): void => {
     parts.push([]);
     names = new Set();
     room = maxBytes - HEADER_BYTES;
+    headerRoom = MOST_HEADER_BYTES - HEADER_BYTES;
   };
   const add = (piece: Piece, bytes: number): void => {
     for (const name of namesIn(piece)) names.add(name);
     parts.at(-1)!.push(piece);
     room -= bytes + entryBytes(piece.place);
+    headerRoom -= entryBytes(piece.place);
   };
   open();
   for (const [index, touchedRows] of touched) {
@@ -46,7 +51,8 @@ export function cut(places: readonly ParameterPlace[], touched: Touched, type: W
         const fitting = Math.floor((room - entryBytes(place)) / bytesEach);
         const taken = Math.min(count - done, fitting);
         const isFirst = parts.at(-1)!.length === 0;
-        if (!isFirst && ((taken <= 0 && count > 0) || namesIn(whole).some((name) => names.has(name)))) {
+        const isFull = (taken <= 0 && count > 0) || headerRoom < entryBytes(place);
+        if (!isFirst && (isFull || namesIn(whole).some((name) => names.has(name)))) {
           open();
           continue;
         }

@@ -7,6 +7,7 @@ import type { Parameters } from '../params/parameters.ts';
 import type { Consumption, TopicRecord, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { cut, touchedBytes, type WeightsType } from './cut.ts';
 import { type Published, readPublished } from './published.ts';
+import { assertReadable } from './readable.ts';
 import { copyPieces } from './weights-file.ts';
 import type { WeightsFacts } from './weights-header.ts';
 import { headerOf, keyOf, requestType, weightsRecord } from './weights-record.ts';
@@ -162,7 +163,9 @@ export class Publisher {
         crc32: crc32(value),
       };
       const key = keyOf(model, shard, delta, part);
-      records.push(weightsRecord({ ...place, key }, model, facts, value));
+      const record = weightsRecord({ ...place, key }, model, facts, value);
+      assertReadable(record);
+      records.push(record);
       // Between parts others have their turn.
       await eventLoopTurn();
     }

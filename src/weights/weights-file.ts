@@ -5,14 +5,11 @@ import type { TensorSpec } from '../payload.ts';
 import { encodeElements } from '../sources/encode-tensors.ts';
 import { excerpt } from '../sources/excerpt.ts';
 import { parseHeader, type SafetensorsProblem, undecodable } from '../sources/safetensors-header.ts';
-import { namesIn, type Piece, type WeightsType, weightsBytes, widthOf } from './cut.ts';
+import { MOST_HEADER_BYTES, namesIn, type Piece, type WeightsType, weightsBytes, widthOf } from './cut.ts';
 
 /** The metadata's names: where ranges lie, and what there is to say of the step. */
 const CUTS = 'rxgrad.cuts';
 const STEP = 'rxgrad.step';
-
-/** Bytes that a header may have. */
-const MOST_HEADER_BYTES = 4 << 20;
 
 /** Where a range lies: from an element on, in a tensor of these dims. */
 interface CutEntry {
@@ -65,7 +62,7 @@ export function copyPieces(
     ...(step ? { [STEP]: JSON.stringify(step) } : {}),
     ...(Object.keys(cuts).length > 0 ? { [CUTS]: JSON.stringify(cuts) } : {}),
   };
-  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) });
+  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) }, MOST_HEADER_BYTES);
   const dataAt = header.byteLength;
   const file = Buffer.allocUnsafeSlow(dataAt + end);
   header.copy(file);

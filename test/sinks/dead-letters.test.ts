@@ -136,6 +136,22 @@ describe('a dead letter', () => {
     );
   });
 
+  it('has no more headers than are read, and gives all of a record with many back', () => {
+    const many = Object.fromEntries(Array.from({ length: 95 }, (_, i) => [`h${i}`, i % 2 ? `${i}` : Buffer.of(255, i)]));
+    const headers = { ce_type: 'x', rxgrad_own: 'y', ...many, ce_source: Buffer.of(255) };
+    const place = {
+      position: { topic: 'g', partition: 0, offset: 7 },
+      record: { offset: 7, key: null, value: null, headers, timestampMs: 0 },
+    };
+    const error = new RxgradError('undecodable', { where: 'g', expected: 'a', got: 'b' });
+    const [letter] = deadLettersOf(rejection(error, { ...place, source: { done: () => {} } }));
+    expect(Object.keys(letter!.headers!).length).toBeLessThanOrEqual(100);
+    expect(originalHeaders(letter!.headers!)).toEqual(headers);
+    const read = readDeadLetter({ ...place.record, headers: letter!.headers! }, 0);
+    expect(read).toMatchObject({ reason: 'undecodable', type: 'x', position: place.position });
+    expect(originalHeaders({ rxgrad_more_headers: '[', a: '1' })).toEqual({ a: '1' });
+  });
+
   it('does not keep alive what its record was fetched with', () => {
     const fetched = new Uint8Array(1 << 20);
     const delivery = (value: Uint8Array) => ({

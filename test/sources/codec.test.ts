@@ -94,6 +94,13 @@ describe('an event on the wire', () => {
   });
 });
 
+it('says an incarnation, and no metric’s name that would not be read', () => {
+  const reborn = gradientBatch({ gradients: { w: Float32Array.of(1) }, worker: 'w', sequence: 0, incarnation: 7 });
+  expect(encodeEvent(reborn).headers!.ce_gradient).toBe('incarnation=7');
+  expect(decode(encodeEvent(reborn))).toMatchObject({ facts: { worker: 'w', sequence: 0, incarnation: 7 } });
+  expect(() => encodeEvent(metricReport({ name: 'a'.repeat(257), value: 1 }))).toThrow('at most 256 characters');
+});
+
 describe('a record that cannot be read is a rejection', () => {
   const { value, headers } = encodeEvent(batch);
   const epoch = encodeEvent(epochBoundary(1)).headers;
@@ -118,6 +125,21 @@ describe('a record that cannot be read is a rejection', () => {
     ['with a broken epoch', { value: json('{"epoch":1.5}'), headers: epoch! }, 'whole number of at least 0'],
     ['with a negative epoch', { value: json('{"epoch":-1}'), headers: epoch! }, 'whole number of at least 0'],
     ['with an endless metric', { value: json('{"name":"a","value":1e999}'), headers: metric! }, 'a finite value'],
+    [
+      'with a metric of a long name',
+      { value: json(`{"name":"${'a'.repeat(257)}","value":1}`), headers: metric! },
+      'at most 256 characters',
+    ],
+    [
+      'with a long gradient header',
+      { value, headers: { ...headers, ce_gradient: `${' '.repeat(1020)}base=12` } },
+      'at most 1024 bytes',
+    ],
+    [
+      'with a broken incarnation',
+      { value, headers: { ...headers, ce_gradient: 'incarnation=-1' } },
+      'incarnation is no whole number',
+    ],
     ['with a nameless metric', { value: json('{"value":1}'), headers: metric! }, 'a metric with a name'],
     [
       'with 64 KiB of JSON',

@@ -23,6 +23,16 @@ function accepted(bytes: Uint8Array, reader = new SafetensorsReader()): Safetens
   return read;
 }
 
+describe('a file that would not be read', () => {
+  it('is not written', () => {
+    const dims = Array<number>(17).fill(1);
+    expect(() => written({ w: { dims, data: Float32Array.of(1) } })).toThrow('at most 16 dimensions, got 17');
+    const long = Object.fromEntries(Array.from({ length: 3 }, (_, i) => [`${i}`.padEnd(1_400_000, 'x'), new Float32Array(1)]));
+    expect(() => written(long)).toThrow('a header of at most 4194304 bytes, got 42');
+    expect(() => written(Object.fromEntries(Object.entries(long).slice(1)))).not.toThrow();
+  });
+});
+
 function problem(bytes: Uint8Array): string {
   const read = new SafetensorsReader().read(bytes);
   return typeof read === 'function' ? `${read('t/0@1').code} ${read('t/0@1').message}` : 'read';

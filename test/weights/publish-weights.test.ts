@@ -4,6 +4,7 @@ import { lastValueFrom, of, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { WeightsUpdate } from '../../src/optimizers/weights-update.ts';
+import { readWeightsFile } from '../../src/weights/weights-file.ts';
 import { eventually } from '../eventually.ts';
 import { batchOf, bitsOf, compacted, kindOf, recordsOf, replay, Training, versionOf } from './training.ts';
 
@@ -32,6 +33,27 @@ function slow(transport: Transport) {
 }
 
 describe('publishWeights', () => {
+  it('cuts at what a header may have, too', { timeout: 60_000 }, async () => {
+    const transport = memoryTransport();
+    const names = Array.from({ length: 12_000 }, (_, i) => `${i}`.padEnd(400, 'é'));
+    const params = Parameters.create(Object.fromEntries(names.map((name) => [name, { dims: [1] }])));
+    const publishing = of(updateOf(params)).pipe(publishWeights(transport, { ...base, everySteps: 1, maxPartBytes: 64 << 20 }));
+    await lastValueFrom(publishing);
+    const files = (await recordsOf(transport, 'weights')).map(({ value }) => readWeightsFile(value!));
+    expect(files.length).toBeGreaterThan(1);
+    expect(
+      files.flatMap((file) => (typeof file === 'function' ? [file('part').message] : file.pieces.map(({ name }) => name))),
+    ).toEqual(names);
+  });
+
+  it('fails before it publishes what no replica reads', async () => {
+    const transport = memoryTransport();
+    const params = Parameters.create({ w: { dims: Array<number>(17).fill(1) } });
+    const publishing = of(updateOf(params)).pipe(publishWeights(transport, { ...base, everySteps: 1 }));
+    await expect(lastValueFrom(publishing)).rejects.toThrow('a shape of at most 16 sizes for "w"');
+    expect(await transport.endOffsets('weights')).toEqual([0]);
+  });
+
   it('sends snapshots, and between them the rows that were touched', async () => {
     const transport = memoryTransport();
     const training = new Training(transport, { ...base, everySteps: 1, conflate: false, snapshotEvery: 4 });
