@@ -144,7 +144,7 @@ export class Members {
       topic: this.#settings.topic,
       from: 'beginning',
       until: 'end',
-      where: ({ delivery }) => delivery?.position.partition === partition,
+      partitions: [partition],
     });
     await lastValueFrom(events$.pipe(rule(params)));
     return params.stateDict();

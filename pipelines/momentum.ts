@@ -20,6 +20,7 @@ import {
   type PublishWeightsOptions,
   publishWeights,
   type Recovered,
+  type RecoverOptions,
   type Rejection,
   type RejectionSink,
   recover,
@@ -35,6 +36,10 @@ export const pipeline: Pipeline = {
     { flags: '--model <file>', summary: 'ONNX model, with its weights as initializers', required: true },
     { flags: '--topic <name>', summary: 'topic of the gradients', required: true },
     { flags: '--from <place>', summary: 'where to begin: beginning or end', default: 'beginning', choices: ['beginning', 'end'] },
+    {
+      flags: '--partition <which>',
+      summary: 'of a topic with several: the number of the one that is read, or any-order (default: the topic must have one)',
+    },
     { flags: '--until-end', summary: 'end behind the last record there is now, instead of waiting for more' },
     { flags: '--lr <rate>', summary: 'learning rate (default: 0.1)', number: 'any' },
     {
@@ -79,7 +84,10 @@ async function run(context: PipelineContext): Promise<void> {
     if (store) refuseOtherBeginnings(options);
     if (options.loadState) session.params.loadStateDict(String(options.loadState));
     const topic = String(options.topic);
-    const source = store ? await recovered(session.params, store, transport, options, report) : { from: startOf(options) };
+    const partitions = partitionsOf(options);
+    const source = store
+      ? await recovered(session.params, store, transport, { topic, partitions }, report)
+      : { from: startOf(options), partitions };
     const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
       // Before the scan: what has come is checkpointed as the run ends.
       takeUntil(fromEvent(signal, 'abort')),
@@ -101,6 +109,12 @@ async function run(context: PipelineContext): Promise<void> {
 
 const startOf = (options: PipelineOptions): 'end' | 'beginning' => (options.from === 'end' ? 'end' : 'beginning');
 
+function partitionsOf({ partition }: PipelineOptions): RecoverOptions['partitions'] {
+  if (partition === undefined || partition === 'any-order') return partition;
+  if (/^\d+$/.test(String(partition))) return [Number(partition)];
+  throw new RxgradError('invalidOption', { option: '--partition', expected: 'a number, or any-order', got: String(partition) });
+}
+
 function refuseOtherBeginnings(options: PipelineOptions): void {
   const refused = ['loadState', 'from'].find((name) => options[name] !== undefined && options[name] !== 'beginning');
   if (!refused) return;
@@ -113,10 +127,10 @@ async function recovered(
   params: Parameters,
   store: CheckpointStore,
   transport: Transport,
-  options: PipelineOptions,
+  { topic, partitions }: Pick<RecoverOptions, 'topic' | 'partitions'>,
   report: Reporter,
 ): Promise<Recovered['source']> {
-  const { version, source } = await recover(params, store, { transport, topic: String(options.topic) });
+  const { version, source } = await recover(params, store, { transport, topic, partitions });
   report.line(`goes on from version ${version} of ${store.name}`);
   return source;
 }

@@ -84,6 +84,26 @@ const table = {
     416,
     '{where}: expected the log to hold offset {expected}, where version {version} goes on, but it has {first} to {last}. Take a checkpoint that it reaches back to, or begin anew: nothing may be left out silently',
   ],
+  otherLog: [
+    'stop',
+    409,
+    '{where}: expected the log that version {version} was trained on ({expected}), but this is another one of that name ({got}). Name the right log, or begin anew with an empty store; to go on in this log, say where: rxgrad checkpoint rollback {version} --topic {topic} --skip-to PARTITION:OFFSET',
+  ],
+  topicReplaced: [
+    'stop',
+    409,
+    'Topic "{topic}": expected the topic with id {expected}, but it was deleted and made anew with id {got}: its records are not those that were read before. Stop what deletes it, then recover from a checkpoint of this log, or begin anew',
+  ],
+  severalPartitions: [
+    'stop',
+    409,
+    '{where}: expected one partition, whose order makes the weights the same each time, but the topic has {count}. Write the gradients of one model to one partition; train a model for each partition with trainPartitions; read one of them (partitions: [0], --partition 0); or take them as they arrive (partitions: "any-order", --partition any-order), which makes other bits each time',
+  ],
+  newerFormat: [
+    'stop',
+    422,
+    '{where}: expected a state of format {expected} or older, got format {got}, which a later version of rxgrad has written. Bring every process that trains or reads this model to that version',
+  ],
   weightsNotFinite: ['stop', 409, 'Expected finite weights, got NaN or Infinity in version {version}: it does not go live'],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 

@@ -24,6 +24,8 @@ export interface EventSource {
 export interface Place {
   readonly position: Position;
   readonly record?: LogRecord | undefined;
+  /** The topic's id, where its transport knows one. */
+  readonly topicId?: string | undefined;
 }
 
 /** Where an event came from, and whom to tell when it is done with. */

@@ -1,7 +1,7 @@
 import './runtime.ts';
 
 export { type Blamed, type BlameOptions, blame } from './checkpoints/blame.ts';
-export type { CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
+export type { AbandonedCourse, CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
 export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file-checkpoints.ts';
 export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
 export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';

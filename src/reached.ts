@@ -1,44 +1,106 @@
-import type { Delivery } from './events.ts';
+import type { Delivery, Place } from './events.ts';
+import type { LogRecord } from './record.ts';
+import { markOf, type RecordMark } from './record-mark.ts';
 
 /** The offset of the next record by topic and partition, as plain data. */
 export type Positions = [topic: string, partition: number, next: number][];
+
+/** What tells the log that a state contains a part of from another one, as plain data. */
+export interface LogFacts {
+  /** When the youngest record that is contained was appended; null where none is, left out where it is not known. */
+  newestMs?: number | null | undefined;
+  /** Ids of topics, where their transports know them. */
+  topics: [topic: string, id: string][];
+  /** The last record that is contained, by partition. */
+  last: [topic: string, partition: number, offset: number, timestampMs: number, crc: number][];
+}
 
 interface Next {
   readonly topic: string;
   readonly partition: number;
   next: number;
+  topicId: string | null;
+  /** The last record that is contained: as it came, until somebody asks for its mark. */
+  last: LogRecord | RecordMark | null;
 }
 
-/** Keeps how far the log is contained in a state: for each partition, the offset of the first record that is not. */
+/**
+ * Keeps how far the log is contained in a state, and which log it is: for each partition, the offset of the first record that is not
+ * contained, and what the one before it was.
+ */
 export class Reached {
   readonly #partitions: Next[] = [];
   // Most records follow one of the same partition.
   #last: Next | null = null;
+  #newestMs: number | null | undefined = null;
 
   /** Notes an event that the state contains, and with it all before it in its partition. */
   note(delivery: Delivery | null): void {
     if (!delivery) return;
-    if (!delivery.covers) this.#raise(delivery.position.topic, delivery.position.partition, delivery.position.offset + 1);
-    else for (const { position } of delivery.covers) this.#raise(position.topic, position.partition, position.offset + 1);
+    if (!delivery.covers) this.#pass(delivery);
+    else for (const place of delivery.covers) this.#pass(place);
   }
 
   state(): Positions {
     return this.#partitions.map(({ topic, partition, next }) => [topic, partition, next]);
   }
 
-  restore(positions: Positions): void {
-    for (const [topic, partition, next] of positions) this.#raise(topic, partition, next);
+  log(): LogFacts {
+    const topics = new Map(
+      this.#partitions.flatMap(({ topic, topicId }) => (topicId === null ? [] : [[topic, topicId] as const])),
+    );
+    const last = this.#partitions.flatMap((one): LogFacts['last'] => {
+      if (one.last === null) return [];
+      if ('value' in one.last) one.last = markOf(one.last);
+      return [[one.topic, one.partition, one.last.offset, one.last.timestampMs, one.last.crc]];
+    });
+    return { ...(this.#newestMs === undefined ? {} : { newestMs: this.#newestMs }), topics: [...topics], last };
   }
 
-  #raise(topic: string, partition: number, next: number): void {
+  /** Goes on from a state; one that was written before there were facts of its log has none. */
+  restore(positions: Positions, log?: LogFacts): void {
+    const ids = new Map(log?.topics);
+    for (const [topic, partition, next] of positions) {
+      const known = this.#of(topic, partition);
+      known.next = Math.max(known.next, next);
+      known.topicId = ids.get(topic) ?? null;
+    }
+    for (const [topic, partition, offset, timestampMs, crc] of log?.last ?? []) {
+      const known = this.#of(topic, partition);
+      if (known.next === offset + 1) known.last = { offset, timestampMs, crc };
+    }
+    this.#newestMs = log?.newestMs;
+  }
+
+  #pass({ position: { topic, partition, offset }, record, topicId }: Place): void {
     if (this.#last?.partition !== partition || this.#last.topic !== topic) this.#last = this.#of(topic, partition);
-    if (next > this.#last.next) this.#last.next = next;
+    const known = this.#last;
+    if (topicId !== undefined && known.topicId !== topicId) this.#identify(topic, topicId);
+    if (record === undefined) this.#newestMs = undefined;
+    else if (this.#newestMs !== undefined && record.timestampMs > (this.#newestMs ?? Number.NEGATIVE_INFINITY))
+      this.#newestMs = record.timestampMs;
+    if (offset < known.next) return;
+    known.next = offset + 1;
+    known.last = record ?? null;
+  }
+
+  /** Of a log of another id, nothing is contained yet. */
+  #identify(topic: string, topicId: string): void {
+    for (const one of this.#partitions) {
+      if (one.topic !== topic) continue;
+      if (one.topicId !== null && one.topicId !== topicId) {
+        one.next = 0;
+        one.last = null;
+      }
+      one.topicId = topicId;
+    }
   }
 
   #of(topic: string, partition: number): Next {
     const known = this.#partitions.find((one) => one.partition === partition && one.topic === topic);
     if (known) return known;
-    const added = { topic, partition, next: 0 };
+    const topicId = this.#partitions.find((one) => one.topic === topic)?.topicId ?? null;
+    const added: Next = { topic, partition, next: 0, topicId, last: null };
     this.#partitions.push(added);
     return added;
   }

@@ -3,7 +3,7 @@ import type { Position } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { readFacts } from './checkpoint-file.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
-import { newestWhole, type OpenedCheckpoint, openVersion } from './recover.ts';
+import { newestWhole, type OpenedCheckpoint, openVersion } from './opened-checkpoint.ts';
 import { type ReplayOptions, replayFrom } from './replay.ts';
 
 export interface BlameOptions extends Pick<ReplayOptions, 'store' | 'transport' | 'topic' | 'scan'> {

@@ -3,13 +3,18 @@ import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import type { Recipe, StageRecipe } from '../optimizers/recipe.ts';
 import { parsePartialFacts, seenOf } from '../optimizers/scan-facts.ts';
+import { requireFormat } from '../params/state-dict.ts';
 import { readArrays, readTensorFileHeader, tensorFileHeader } from '../params/tensor-file.ts';
+import type { LogFacts, Positions } from '../reached.ts';
+import type { RecordMark } from '../record-mark.ts';
 
 /** What a checkpoint says of itself, its tensors aside. */
 export interface CheckpointFacts {
   readonly version: number;
   /** The next offset by topic and partition. */
   readonly positions: readonly (readonly [topic: string, partition: number, next: number])[];
+  /** What tells the log that they are of; undefined where it was written before there was any. */
+  readonly log?: LogFacts | undefined;
   readonly steps: number;
   readonly epochs: number;
   /** What was counted, where a scan has run. */
@@ -37,23 +42,63 @@ export function seal(file: Uint8Array): void {
 
 /** Checks a file's checksum and reads what it says of itself. Whatever is wrong with it is an error that names `where`. */
 export function openCheckpoint(file: Uint8Array, where: string): CheckpointFacts {
-  const facts = readFacts(file, where);
-  if (!/^[0-9a-f]{64}$/.test(facts.checksum)) {
-    throw invalid(where, `a ${CHECKSUM} of ${DIGITS} digits`, facts.checksum || 'none');
+  const { metadata } = readTensorFileHeader(file, failing(where));
+  const checksum = metadata[CHECKSUM] ?? '';
+  // What a later version has written may have none, and says so before it is called broken.
+  if (!/^[0-9a-f]{64}$/.test(checksum)) {
+    requireFormat(metadata['rxgrad.format'], where);
+    throw invalid(where, `a ${CHECKSUM} of ${DIGITS} digits`, checksum || 'none');
   }
   const got = digest(file, checksumPlace(file));
-  if (got !== facts.checksum) throw invalid(where, `the checksum ${facts.checksum}`, `${got}: it was changed, or cut off`);
-  return facts;
+  if (got !== checksum) throw invalid(where, `the checksum ${checksum}`, `${got}: it was changed, or cut off`);
+  return readFacts(file, where);
 }
 
-/** The same state, to go on at other offsets: `next` by partition replaces those of the topic. */
-export function movedTo(file: Uint8Array, topic: string, next: ReadonlyMap<number, number>, where: string): Uint8Array {
+/** Where a state goes on in a topic: the next offset by partition, and what tells its log from others. */
+export interface PlaceInTopic {
+  readonly topic: string;
+  readonly topicId: string | null;
+  readonly next: ReadonlyMap<number, number>;
+  /** The records before, by partition, where they are still held. */
+  readonly last: ReadonlyMap<number, RecordMark>;
+}
+
+/** The same state, to go on at another place: it replaces what the state says of these partitions, or of the topic where it is another one of that name. */
+export function movedTo(file: Uint8Array, place: PlaceInTopic, where: string): Uint8Array {
   const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));
-  const state = JSON.parse(metadata['rxgrad.state'] ?? '{}') as { positions?: [string, number, number][] };
-  const kept = (state.positions ?? []).filter(([of, partition]) => of !== topic || !next.has(partition));
-  const positions = [...kept, ...[...next].map(([partition, offset]) => [topic, partition, offset] as const)];
-  const moved = { ...metadata, 'rxgrad.state': JSON.stringify({ ...state, positions }), ...unsealedMetadata };
-  const changed = Buffer.concat([tensorFileHeader({ __metadata__: moved, ...entries }), file.subarray(begin)]);
+  const state = stateOf(metadata, where) as Record<string, unknown>;
+  const { topic, topicId, next, last } = place;
+  const { positions = [], log } = parsePartialFacts(state, where);
+  const knownId = log?.topics.find(([of]) => of === topic)?.[1] ?? null;
+  const isOther = topicId !== null && knownId !== null && topicId !== knownId;
+  const isKept = ([of, partition]: readonly [string, number, ...number[]]): boolean =>
+    of !== topic || !(isOther || next.has(partition));
+  const moved: { positions: Positions; log: LogFacts } = {
+    positions: [
+      ...positions.filter(isKept),
+      ...[...next].map(([partition, offset]): Positions[number] => [topic, partition, offset]),
+    ],
+    log: {
+      // Before the first step nothing is contained; of what was written without these facts, it is not known.
+      ...(log ? { newestMs: log.newestMs } : 'rule' in state ? {} : { newestMs: null }),
+      topics: [
+        ...(log?.topics ?? []).filter(([of]) => of !== topic),
+        ...(topicId === null ? [] : [[topic, topicId] as [string, string]]),
+      ],
+      last: [
+        ...(log?.last ?? []).filter(isKept),
+        ...[...last].map(([partition, { offset, timestampMs, crc }]): LogFacts['last'][number] => [
+          topic,
+          partition,
+          offset,
+          timestampMs,
+          crc,
+        ]),
+      ],
+    },
+  };
+  const all = { ...metadata, 'rxgrad.state': JSON.stringify({ ...state, ...moved }), ...unsealedMetadata };
+  const changed = Buffer.concat([tensorFileHeader({ __metadata__: all, ...entries }), file.subarray(begin)]);
   seal(changed);
   return changed;
 }
@@ -61,12 +106,13 @@ export function movedTo(file: Uint8Array, topic: string, next: ReadonlyMap<numbe
 /** Reads what a state dict says of itself; its checksum is not looked at. */
 export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));
+  requireFormat(metadata['rxgrad.format'], where);
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));
   const facts = parsePartialFacts(stateOf(metadata, where), where);
-  const { steps = 0, epochs = 0, positions = [], recipe, stages = [] } = facts;
+  const { steps = 0, epochs = 0, positions = [], log, recipe, stages = [] } = facts;
   const seen = seenOf(facts, readArrays(file, begin, entries, failing(where)));
-  return { version, steps, epochs, positions, seen, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
+  return { version, steps, epochs, positions, log, seen, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
 }
 
 function stateOf(metadata: Readonly<Record<string, string>>, where: string): unknown {

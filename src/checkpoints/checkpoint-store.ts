@@ -8,6 +8,14 @@ export interface CheckpointEntry {
   readonly pinned: boolean;
 }
 
+/** Checkpoints that training has left behind, when it went on from an earlier one. */
+export interface AbandonedCourse {
+  /** Where they are, for a store over them. */
+  readonly name: string;
+  /** Newest version first. */
+  readonly entries: readonly CheckpointEntry[];
+}
+
 /** Where checkpoints are kept, by version: files of bytes, each of which is there whole or not at all. */
 export interface CheckpointStore {
   readonly name: string;
@@ -21,6 +29,13 @@ export interface CheckpointStore {
   write(version: number, file: Uint8Array): Promise<void>;
   remove(version: number): Promise<void>;
   pin(version: number, pinned: boolean): Promise<void>;
+  /**
+   * Moves versions of a course that training leaves to a store of their own beside this one, pins included: here they are neither listed nor
+   * counted any more. Returns that store's name.
+   */
+  setAside(versions: readonly number[]): Promise<string>;
+  /** The courses that were set aside, in the order in which they were. */
+  abandoned(): Promise<AbandonedCourse[]>;
   /**
    * Becomes the only one that may write and remove: whoever could before fails with `fenced` from now on, and nothing of theirs comes in any
    * more. `recover` calls it before it looks at what is there.

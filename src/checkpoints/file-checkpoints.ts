@@ -1,9 +1,9 @@
-import { open, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import * as v from 'valibot';
 import { isFenced, RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
-import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
 import { FolderOwner } from './folder-owner.ts';
 import { assertReadBack } from './read-back.ts';
 import { synchroniseFolder } from './replace-file.ts';
@@ -15,6 +15,7 @@ export interface FileCheckpointsOptions {
 
 const schema = v.strictObject({ keep: v.optional(count, 5) });
 const fileName = /^(\d{16})\.safetensors$/;
+const courseName = /^abandoned-(\d+)$/;
 
 /**
  * Keeps checkpoints in a folder, one safetensors file each. A file is written beside its place, synchronised with the disk and
@@ -96,11 +97,41 @@ export class FileCheckpoints implements CheckpointStore {
     });
   }
 
+  /** In subfolders, each of which a store can be opened for. */
+  async setAside(versions: readonly number[]): Promise<string> {
+    const owner = await this.#owned();
+    const number = 1 + Math.max(0, ...(await this.#courses()));
+    const course = join(this.#folder, `abandoned-${number}`);
+    await this.#attempt(`setting versions ${versions.join(', ')} aside`, async () => {
+      await mkdir(course);
+      const paths = versions.flatMap((version) => [this.#pin(version), this.#file(version)]);
+      const there = (await Promise.all(paths.map(async (path) => ((await isFile(path)) ? [path] : [])))).flat();
+      // At no time is one neither here nor there.
+      for (const path of there) {
+        const aside = join(course, basename(path));
+        await link(path, aside).catch(() => copyFile(path, aside));
+      }
+      await synchroniseFolder(course);
+      for (const path of there) await owner.remove(path);
+    });
+    return course;
+  }
+
+  async abandoned(): Promise<AbandonedCourse[]> {
+    const courses = (await this.#courses()).map((number) => join(this.#folder, `abandoned-${number}`));
+    return Promise.all(courses.map(async (course) => ({ name: course, entries: await new FileCheckpoints(course).list() })));
+  }
+
   async close(): Promise<void> {}
 
   async #owned(): Promise<FolderOwner> {
     if (!this.#owner) await this.takeOver();
     return this.#owner!;
+  }
+
+  async #courses(): Promise<number[]> {
+    const numbers = (await this.#names()).flatMap((name) => Number(courseName.exec(name)?.[1] ?? Number.NaN));
+    return numbers.filter((number) => !Number.isNaN(number)).sort((a, b) => a - b);
   }
 
   async #names(): Promise<string[]> {

@@ -67,11 +67,6 @@ export class FolderOwner {
     await this.#withdraw(path, async (held) => ((await stays()) ? rename(held, path) : rm(held, { force: true })));
   }
 
-  /** Moves a file, if it is there. */
-  async move(path: string, to: string): Promise<void> {
-    await this.#withdraw(path, (held) => rename(held, to));
-  }
-
   /** Fails with `fenced` where another one has taken over. */
   async confirm(): Promise<void> {
     if (await isThere(this.#own)) return;

@@ -4,7 +4,7 @@ import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
 import { readAll } from '../sources/read-all.ts';
 import type { LogRecord, NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
-import { type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
 import { assertReadBack } from './read-back.ts';
 
 export interface KafkaCheckpointsOptions {
@@ -43,6 +43,8 @@ interface Held {
 
 /** What was read of a topic. */
 interface Index {
+  /** Versions of the courses that were set aside, by their number. */
+  readonly abandoned: Map<number, Map<number, Held>>;
   readonly heads: Map<number, Held>;
   readonly pins: Set<number>;
   /** Where the first record of a file lies, by its id. */
@@ -66,12 +68,12 @@ export class KafkaCheckpoints implements CheckpointStore {
   readonly #options: v.InferOutput<typeof schema>;
   #writer: Promise<TransactionalWriter> | null = null;
   #created: Promise<void> | null = null;
-  readonly #index: Index = { heads: new Map(), pins: new Set(), firsts: new Map(), next: 0 };
+  readonly #index: Index = { abandoned: new Map(), heads: new Map(), pins: new Set(), firsts: new Map(), next: 0 };
 
   constructor(transport: Transport, options: KafkaCheckpointsOptions) {
     this.#transport = transport;
     this.#options = parseOptions(schema, options, 'KafkaCheckpoints');
-    this.name = `checkpoints of "${this.#options.model}" in topic ${this.#options.topic}`;
+    this.name = this.#nameOf(this.#options.model);
   }
 
   /** Of stores with a transactional id: those without write as they come. */
@@ -94,9 +96,18 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   async read(version: number): Promise<Uint8Array> {
-    const { heads, firsts } = await this.#look();
-    const head = heads.get(version);
+    const head = (await this.#look()).heads.get(version);
     if (!head) throw this.#failure(`reading version ${version}`, 'it is not there');
+    const parts = await this.#parts(head);
+    if (parts.some((part) => part === undefined)) throw this.#broken(version, 'some of its records are missing');
+    const file = Buffer.concat(parts as Uint8Array[]);
+    if (file.byteLength !== head.bytes) throw this.#broken(version, `${file.byteLength} bytes`);
+    return file;
+  }
+
+  async #parts(head: Held): Promise<(Uint8Array | undefined)[]> {
+    const { version } = head;
+    const { firsts } = this.#index;
     const parts: (Uint8Array | undefined)[] = Array.from({ length: head.chunks });
     const from = new Map([[0, firsts.get(head.id) ?? 0]]);
     await readAll(this.#transport, this.#options.topic, { from, partitions: [0] }, (record) => {
@@ -104,10 +115,7 @@ export class KafkaCheckpoints implements CheckpointStore {
       const part = this.#partOf(record);
       if (part?.version === version && record.value && text(record, 'id') === head.id) parts[Number(part.name)] = record.value;
     });
-    if (parts.some((part) => part === undefined)) throw this.#broken(version, 'some of its records are missing');
-    const file = Buffer.concat(parts as Uint8Array[]);
-    if (file.byteLength !== head.bytes) throw this.#broken(version, `${file.byteLength} bytes`);
-    return file;
+    return parts;
   }
 
   async write(version: number, file: Uint8Array): Promise<void> {
@@ -120,7 +128,7 @@ export class KafkaCheckpoints implements CheckpointStore {
       value: file.subarray(i * chunkBytes, (i + 1) * chunkBytes),
       headers: { id },
     }));
-    const head = { key: this.#key(version, 'head'), value: Buffer.from(JSON.stringify({ id, bytes: file.byteLength, chunks })) };
+    const head = { key: this.#key(version, 'head'), value: encodedHead({ id, bytes: file.byteLength, chunks }) };
     await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
     await assertReadBack(this, version, file);
     for (const old of superseded(await this.list(), keep)) await this.remove(old);
@@ -137,6 +145,44 @@ export class KafkaCheckpoints implements CheckpointStore {
   async pin(version: number, pinned: boolean): Promise<void> {
     if (!(await this.#look()).heads.has(version)) throw this.#failure(`pinning version ${version}`, 'it is not there');
     await this.#append([{ key: this.#key(version, 'pin'), value: pinned ? Buffer.from('pinned') : null }]);
+  }
+
+  /** Under another model's name, which a store can be opened for. */
+  async setAside(versions: readonly number[]): Promise<string> {
+    const { heads, pins, abandoned } = await this.#look();
+    const model = this.#courseName(1 + Math.max(0, ...abandoned.keys()));
+    for (const version of versions) {
+      const head = heads.get(version);
+      if (!head) continue;
+      // Those that are there: what is not whole is set aside as it is.
+      const records = (await this.#parts(head)).flatMap((value, i): NewRecord[] =>
+        value ? [{ key: `${model}/${version}/${i}`, value, headers: { id: head.id } }] : [],
+      );
+      const marks: NewRecord[] = pins.has(version) ? [{ key: `${model}/${version}/pin`, value: Buffer.from('pinned') }] : [];
+      await this.#append([...records, ...marks, { key: `${model}/${version}/head`, value: encodedHead(head) }]);
+      await this.remove(version);
+    }
+    return this.#nameOf(model);
+  }
+
+  async abandoned(): Promise<AbandonedCourse[]> {
+    const { abandoned } = await this.#look();
+    return [...abandoned]
+      .sort(([a], [b]) => a - b)
+      .map(([number, heads]) => ({
+        name: this.#nameOf(this.#courseName(number)),
+        entries: [...heads.values()]
+          .map(({ version, bytes, savedAtMs }) => ({ version, bytes, savedAtMs, pinned: false }))
+          .sort((a, b) => b.version - a.version),
+      }));
+  }
+
+  #courseName(number: number): string {
+    return `${this.#options.model}~abandoned-${number}`;
+  }
+
+  #nameOf(model: string): string {
+    return `checkpoints of "${model}" in topic ${this.#options.topic}`;
   }
 
   async close(): Promise<void> {
@@ -160,7 +206,10 @@ export class KafkaCheckpoints implements CheckpointStore {
   #note(record: LogRecord): void {
     const { heads, pins, firsts } = this.#index;
     const part = this.#partOf(record);
-    if (!part) return;
+    if (!part) {
+      this.#noteAbandoned(record);
+      return;
+    }
     const { version, name } = part;
     if (name === 'head') {
       const head = record.value && headOf(record, version);
@@ -170,6 +219,18 @@ export class KafkaCheckpoints implements CheckpointStore {
       if (record.value) pins.add(version);
       else pins.delete(version);
     } else if (name === '0' && record.value) firsts.set(text(record, 'id'), record.offset);
+  }
+
+  #noteAbandoned(record: LogRecord): void {
+    const [, model = '', version, name] = keyForm.exec(Buffer.from(record.key ?? []).toString()) ?? [];
+    const prefix = this.#courseName(0).slice(0, -1);
+    const number = Number(model.slice(prefix.length));
+    if (name !== 'head' || !model.startsWith(prefix) || !Number.isSafeInteger(number) || number < 1) return;
+    const course = this.#index.abandoned.get(number) ?? new Map<number, Held>();
+    this.#index.abandoned.set(number, course);
+    const head = record.value && headOf(record, Number(version));
+    if (head) course.set(head.version, head);
+    else course.delete(Number(version));
   }
 
   #partOf({ key }: LogRecord): { version: number; name: string } | null {
@@ -225,6 +286,10 @@ export class KafkaCheckpoints implements CheckpointStore {
   #broken(version: number, got: string): RxgradError {
     return new RxgradError('invalidCheckpoint', { where: `${this.name}, version ${version}`, expected: 'all of its bytes', got });
   }
+}
+
+function encodedHead({ id, bytes, chunks }: Pick<Held, 'id' | 'bytes' | 'chunks'>): Uint8Array {
+  return Buffer.from(JSON.stringify({ id, bytes, chunks }));
 }
 
 function headOf(record: LogRecord, version: number): Held | null {

@@ -8,7 +8,8 @@ import { fromTransport } from '../sources/from-transport.ts';
 import type { Transport } from '../sources/transport.ts';
 import type { CheckpointFacts } from './checkpoint-file.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
-import { newestWhole, type OpenedCheckpoint, placeInLog } from './recover.ts';
+import { newestWhole, type OpenedCheckpoint } from './opened-checkpoint.ts';
+import { placeInLog } from './place-in-log.ts';
 
 /**
  * A moment of a model: the version, behind the record at an offset of a partition, or after all records that were appended up to a
@@ -50,12 +51,12 @@ export async function replayFrom(
   { transport, topic, to, scan, onUpdate }: Omit<ReplayOptions, 'store'>,
 ): Promise<Parameters> {
   const params = Parameters.fromStateDict(file, { exact: true });
-  const from = await placeInLog(facts, { transport, topic }, where);
+  const place = await placeInLog(facts, { transport, topic, partitions: partitionsOf(facts, topic) }, where);
   if ('version' in to && to.version === facts.version) return params;
   const until = 'offset' in to ? { offsets: new Map([[to.partition ?? 0, to.offset + 1]]) } : 'timeMs' in to ? to : 'end';
   const upTo: MonoTypeOperatorFunction<WeightsUpdate> =
     'version' in to ? takeWhile(({ version }) => version < to.version, true) : pipe();
-  const updates$ = fromTransport(transport, { topic, from, until, seen: facts.seen }).pipe(
+  const updates$ = fromTransport(transport, { topic, ...place, until, seen: facts.seen }).pipe(
     (scan ?? saidBy(facts, where))(params),
     upTo,
     onUpdate ? tap(onUpdate) : pipe(),
@@ -64,6 +65,12 @@ export async function replayFrom(
   if (!('version' in to) || params.version === to.version) return params;
   const expected = `up to ${params.version}, where the log ends`;
   throw new RxgradError('unknownVersion', { store: `topic ${topic}`, expected, got: to.version });
+}
+
+/** What was trained on one partition is replayed from that, however many there are. */
+function partitionsOf({ positions }: CheckpointFacts, topic: string): readonly number[] | undefined {
+  const partitions = positions.flatMap(([of, partition]) => (of === topic ? [partition] : []));
+  return partitions.length === 0 ? undefined : partitions;
 }
 
 /** The newest checkpoint that contains nothing behind a moment. */
@@ -82,12 +89,16 @@ async function startingPoint(store: CheckpointStore, to: Moment): Promise<Opened
   }
 }
 
-function isBefore({ facts: { positions, version }, savedAtMs }: OpenedCheckpoint, to: Moment): boolean {
+function isBefore({ facts: { positions, version, log } }: OpenedCheckpoint, to: Moment): boolean {
   if ('version' in to) return version <= to.version;
-  // What was saved by then contains nothing younger.
-  if ('timeMs' in to) return savedAtMs <= to.timeMs;
+  if ('timeMs' in to) return containsNothingAfter(to.timeMs, log?.newestMs);
   const next = positions.find(([, partition]) => partition === (to.partition ?? 0))?.[2] ?? 0;
   return next <= to.offset + 1;
+}
+
+/** By the times of the records that a checkpoint contains; one that does not say them (of an earlier version of rxgrad) may contain any. */
+function containsNothingAfter(timeMs: number, newestMs: number | null | undefined): boolean {
+  return newestMs === null || (newestMs !== undefined && newestMs <= timeMs);
 }
 
 /** Stages and scan as a checkpoint says that they were. */

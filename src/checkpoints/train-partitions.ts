@@ -4,6 +4,7 @@ import type { TrainingEvent } from '../events.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import type { Parameters } from '../params/parameters.ts';
 import { type FromGroupOptions, fromGroup } from '../sources/from-group.ts';
+import { everyMinute } from '../sources/topic-watch.ts';
 import type { Transport } from '../sources/transport.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
 import { recover } from './recover.ts';
@@ -43,20 +44,23 @@ export function trainPartitions(transport: Transport, options: TrainPartitionsOp
   const prepare = async (partition: number) => {
     const training = { partition, params: options.params(partition), store: options.store(partition) };
     const { source } = await recover(training.params, training.store, { transport, topic, partitions: [partition] });
-    return { start: { next: source.from.get(partition)!, seen: source.seen }, prepared: training };
+    const start = { next: source.from.get(partition)!, seen: source.seen };
+    return { start, prepared: { ...training, watch: source.watch } };
   };
   const limits = { ...(maxInFlight === undefined ? {} : { maxInFlight }), ...(maxBytes === undefined ? {} : { maxBytes }) };
   return fromGroup(transport, { topic, group, prepare, ...limits }).pipe(
-    mergeMap(({ prepared, events$, finished }) =>
-      events$.pipe(
+    mergeMap(({ prepared: { watch, ...prepared }, events$, finished }) => {
+      const unwatch = everyMinute(watch);
+      return events$.pipe(
         options.train(prepared),
         // Another member has this partition now; this one is told soon.
         catchError((error: unknown) => (isFenced(error) ? EMPTY : throwError(() => error))),
         finalize(() => {
+          unwatch();
           finished();
           void prepared.store.close().catch(() => {});
         }),
-      ),
-    ),
+      );
+    }),
   );
 }

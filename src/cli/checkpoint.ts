@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import { movedTo } from '../checkpoints/checkpoint-file.ts';
-import type { CheckpointStore } from '../checkpoints/checkpoint-store.ts';
-import { openVersion } from '../checkpoints/recover.ts';
+import type { CheckpointEntry, CheckpointStore } from '../checkpoints/checkpoint-store.ts';
+import { openVersion } from '../checkpoints/opened-checkpoint.ts';
+import { placeOfOffsets } from '../checkpoints/place-in-log.ts';
 import { isRxgradError, RxgradError } from '../errors.ts';
 import { lastSeen } from '../once.ts';
 import { shapeOfStateDict } from '../params/state-dict.ts';
@@ -32,7 +33,7 @@ export function checkpointCommand(): Command {
     .addCommand(command('pin', 'keep a checkpoint, however many come after it', pin(true)).argument('<version>', '', version))
     .addCommand(command('unpin', 'let a pinned checkpoint go', pin(false)).argument('<version>', 'its version', version))
     .addCommand(
-      command('rollback', 'remove all checkpoints behind a version, so that training goes on from it', rollback)
+      command('rollback', 'set all checkpoints after a version aside, so that training goes on from it', rollback)
         .argument('<version>', 'the version to go on from', version)
         .option('--topic <name>', 'topic of the gradients, with --skip-to')
         .option(
@@ -61,7 +62,15 @@ function command(name: string, summary: string, action: (context: Context, versi
 
 async function list({ store, report }: Context): Promise<void> {
   const entries = await store.list();
-  if (entries.length === 0) return report.line(`${store.name}: none`);
+  if (entries.length === 0) report.line(`${store.name}: none`);
+  else listOf(entries, report);
+  for (const course of await store.abandoned()) {
+    report.line(`set aside, as ${course.name}:`);
+    listOf(course.entries, report);
+  }
+}
+
+function listOf(entries: readonly CheckpointEntry[], report: Reporter): void {
   report.table(
     ['version', 'bytes', 'saved', 'pinned'],
     entries.map(({ version, bytes, savedAtMs, pinned }) => [
@@ -75,7 +84,8 @@ async function list({ store, report }: Context): Promise<void> {
 
 async function show({ store, report }: Context, version: number): Promise<void> {
   const { file, facts } = await openVersion(store, version);
-  const { recipe, stages, positions, seen } = facts;
+  const { recipe, stages, positions, seen, log } = facts;
+  const newest = log?.newestMs;
   report.table(
     ['fact', 'value'],
     [
@@ -85,6 +95,11 @@ async function show({ store, report }: Context, version: number): Promise<void> 
       ['optimizer', recipe ? `${recipe.optimizer}(${JSON.stringify(recipe.options)})` : 'none has run'],
       ['stages', stages.map(([name, given]) => `${name}(${JSON.stringify(given)})`).join(' → ') || 'none'],
       ...positions.map(([topic, partition, next]) => [`next offset of ${topic}/${partition}`, String(next)]),
+      ...(new Set(positions.map(([topic]) => topic)).size < positions.length
+        ? [['order', 'as records of several partitions arrived: other bits each time']]
+        : []),
+      ...(log?.topics ?? []).map(([topic, id]) => [`id of ${topic}`, id]),
+      ['youngest record', newest === undefined ? 'not known' : newest === null ? 'none' : new Date(newest).toISOString()],
       ...(seen ? lastSeen(seen, 20) : []).map(({ worker, highest }) => [`highest sequence of ${worker}`, String(highest)]),
       ['checksum', facts.checksum],
     ],
@@ -122,15 +137,13 @@ function pin(pinned: boolean): (context: Context, version: number) => Promise<vo
 }
 
 async function rollback({ store, transport, report, options }: Context, version: number): Promise<void> {
-  // A trainer that still runs would bring back what is removed.
+  // A trainer that still runs would bring back what is set aside.
   await store.takeOver?.();
-  const { file, where } = await openVersion(store, version);
+  const { file, where, later } = await openVersion(store, version);
   const next = await skipped(options, transport);
-  if (next) await store.write(version, movedTo(file, String(options.topic), next, where));
-  const later = (await store.list()).filter((entry) => entry.version > version);
-  for (const entry of later) await store.remove(entry.version);
-  const removed = later.map((entry) => entry.version).join(', ') || 'none';
-  report.line(`training goes on from version ${version}; removed: ${removed}`);
+  if (next) await store.write(version, movedTo(file, await placeOfOffsets(transport, String(options.topic), next), where));
+  const place = later.length > 0 ? `set aside as ${await store.setAside(later)}: ${later.join(', ')}` : 'none is later';
+  report.line(`training goes on from version ${version}; ${place}`);
   for (const [partition, offset] of next ?? []) report.line(`partition ${partition} goes on at offset ${offset}`);
 }
 

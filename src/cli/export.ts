@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { newestWhole, openVersion } from '../checkpoints/recover.ts';
+import { newestWhole, openVersion } from '../checkpoints/opened-checkpoint.ts';
 import { RxgradError } from '../errors.ts';
 import { dimsOf } from '../inference/onnx/initializer-values.ts';
 import { type Model, readModel } from '../inference/onnx/model.ts';

@@ -3,7 +3,7 @@ import { RxgradError } from '../errors.ts';
 import type { ColumnArray, OnceState } from '../events.ts';
 import { onceStateOf } from '../once.ts';
 import { finite, parseOptions } from '../options.ts';
-import type { Positions } from '../reached.ts';
+import type { LogFacts, Positions } from '../reached.ts';
 import { type Recipe, recipeDifferences } from './recipe.ts';
 
 const historySchema = v.object({
@@ -37,6 +37,14 @@ const scanFactsSchema = v.object({
   }),
   /** The next offset by topic and partition. */
   positions: v.optional(v.array(v.tuple([v.string(), v.number(), v.number()])), []),
+  /** What tells the log that they are of. */
+  log: v.optional(
+    v.object({
+      newestMs: v.optional(v.nullable(finite)),
+      topics: v.array(v.tuple([v.string(), v.string()])),
+      last: v.array(v.tuple([v.string(), v.number(), v.number(), v.number(), v.number()])),
+    }),
+  ),
   schedules: v.array(v.record(v.string(), v.number())),
   /** For each parameter the number of its schedule, and −1 where it is frozen. */
   groups: v.array(v.number()),
@@ -82,9 +90,13 @@ export function seenOf(
   return once && onceStateOf(once, arrays, positions);
 }
 
-/** The positions of a state that no scan has run on yet, or null where one has. */
-export function positionsBefore(kept: Readonly<Record<string, unknown>>): Positions | null {
-  return 'rule' in kept ? null : (parsePartialFacts(kept, 'state dict').positions ?? []);
+/** The place in the log of a state that no scan has run on yet, or null where one has. */
+export function placeBefore(
+  kept: Readonly<Record<string, unknown>>,
+): { readonly positions: Positions; readonly log?: LogFacts | undefined } | null {
+  if ('rule' in kept) return null;
+  const { positions = [], log } = parsePartialFacts(kept, 'state dict');
+  return { positions, log };
 }
 
 /**

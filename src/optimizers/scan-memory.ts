@@ -4,15 +4,7 @@ import { Once } from '../once.ts';
 import type { KeptState } from '../params/state-dict.ts';
 import { Reached } from '../reached.ts';
 import type { Rates } from './rates.ts';
-import {
-  differencesOf,
-  inOrderOf,
-  parseScanFacts,
-  positionsBefore,
-  type ScanFacts,
-  type ScanShape,
-  seenOf,
-} from './scan-facts.ts';
+import { differencesOf, inOrderOf, parseScanFacts, placeBefore, type ScanFacts, type ScanShape, seenOf } from './scan-facts.ts';
 import type { Stepper } from './stepper.ts';
 
 /** All that a scan has to remember to go on another time: what was counted, how far, at which rates, and its stepper's state. */
@@ -42,6 +34,7 @@ export class ScanMemory {
       ...this.#stepper.facts,
       once: { ...once, partitions: once.partitions.map((partition) => partition && [...partition]) },
       positions: this.reached.state(),
+      log: this.reached.log(),
       groups: [...this.#shape.groups],
       recipe: this.#shape.recipe,
       ...this.rates.state(),
@@ -55,9 +48,9 @@ export class ScanMemory {
       this.#stepper.restore(kept, null);
       return;
     }
-    const before = positionsBefore(kept.facts);
+    const before = placeBefore(kept.facts);
     if (before) {
-      this.reached.restore(before);
+      this.reached.restore(before.positions, before.log);
       return;
     }
     const { rule, names } = this.#shape;
@@ -66,7 +59,7 @@ export class ScanMemory {
     if (kept.strict) assertNoDifferences(differences);
     this.#stepper.restore(kept, facts.rule === rule ? facts : null);
     this.once.restore(seenOf(facts, kept.arrays)!);
-    this.reached.restore(facts.positions);
+    this.reached.restore(facts.positions, facts.log);
     if (facts.schedules.length === this.rates.size) this.rates.restore(facts);
   }
 }

@@ -66,9 +66,7 @@ export function readStateDict(
   const where = typeof source === 'string' ? source : 'state dict';
   const { tensors, arrays, unread, metadata } = readTensorFile(source);
   const format = metadata['rxgrad.format'];
-  if (format !== undefined && format !== FORMAT) {
-    throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });
-  }
+  requireFormat(format, where);
   const byName = new Map(places.map((place) => [place.name, place]));
   const read = format === undefined ? meaningOf : ownMeaning;
   const weights: Record<string, Float32Array> = {};
@@ -102,6 +100,15 @@ export function readStateDict(
         ? { tensors: state, facts, arrays, names: namesOf(metadata['rxgrad.weights']) ?? [], strict, exact }
         : null,
   };
+}
+
+/** Fails where a later version of rxgrad wrote a state: this one may know a part of it only. */
+export function requireFormat(format: string | undefined, where: string): void {
+  if (format === undefined || format === FORMAT) return;
+  if (/^\d+$/.test(format) && Number(format) > Number(FORMAT)) {
+    throw new RxgradError('newerFormat', { where, expected: FORMAT, got: format });
+  }
+  throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });
 }
 
 /** What parameters a file that {@link planStateDict} planned is of: their dims, and the whole model's names where it is a shard. */

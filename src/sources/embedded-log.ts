@@ -1,4 +1,5 @@
 import { RxgradError } from '../errors.ts';
+import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
 import { LogWrites } from './log-writes.ts';
@@ -119,6 +120,7 @@ export function embeddedLog(
       };
     },
     async consume(options) {
+      requireTopicId(options.topic, options.topicId, file.topicId(options.topic));
       const consumption = consumeLog(log, options);
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
@@ -128,6 +130,12 @@ export function embeddedLog(
     },
     async startOffsets(topic) {
       return file.bounds(topic).map(({ first }) => first);
+    },
+    async describeTopic(topic) {
+      return { id: file.topicId(topic), partitions: file.partitionCount(topic) };
+    },
+    async recordAt(topic, partition, offset) {
+      return file.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
       await Promise.all([...consumptions].map((consumption) => consumption.stop()));

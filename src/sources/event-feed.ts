@@ -1,12 +1,12 @@
-import type { EventSource, OnceState, Position, TrainingEvent } from '../events.ts';
+import type { EventSource, OnceState, TrainingEvent } from '../events.ts';
 import { EventDecoder } from './codec.ts';
-import { InFlight } from './in-flight.ts';
+import type { InFlight } from './in-flight.ts';
 import type { LogRecord } from './transport.ts';
 
-/** How much is handed out, and what of it. */
+/** What is handed out, and within which limits. */
 export interface FeedOptions {
-  readonly maxInFlight: number;
-  readonly maxBytes: number;
+  readonly inFlight: InFlight;
+  readonly topicId?: string | undefined;
   readonly seen?: OnceState | undefined;
   readonly where?: ((event: TrainingEvent) => boolean) | undefined;
 }
@@ -28,15 +28,13 @@ export class EventFeed {
   readonly inFlight: InFlight;
   readonly #decoder = new EventDecoder();
   readonly #source: EventSource;
+  readonly #topicId: string | undefined;
   readonly #where: FeedOptions['where'];
   readonly #reader: FeedReader;
 
-  constructor(
-    { maxInFlight, maxBytes, seen, where }: FeedOptions,
-    reader: FeedReader,
-    acknowledge: (position: Position) => void,
-  ) {
-    this.inFlight = new InFlight(maxInFlight, maxBytes, acknowledge);
+  constructor({ inFlight, topicId, seen, where }: FeedOptions, reader: FeedReader) {
+    this.inFlight = inFlight;
+    this.#topicId = topicId;
     this.#source = {
       done: (position) => this.inFlight.done(position),
       release: (position) => this.inFlight.release(position),
@@ -68,7 +66,7 @@ export class EventFeed {
 
   #hand(topic: string, partition: number, record: LogRecord): void {
     const position = { topic, partition, offset: record.offset };
-    const event = this.#decoder.decode(record, { position, source: this.#source, record });
+    const event = this.#decoder.decode(record, { position, source: this.#source, record, topicId: this.#topicId });
     if (this.#where && !this.#where(event)) {
       this.inFlight.skip(position);
       return;

@@ -2,7 +2,9 @@ import { Observable, Subject } from 'rxjs';
 import * as v from 'valibot';
 import type { OnceState, TrainingEvent } from '../events.ts';
 import { count, parseOptions } from '../options.ts';
-import { EventFeed } from './event-feed.ts';
+import { describeTopic } from './describe-topic.ts';
+import { EventFeed, type FeedOptions } from './event-feed.ts';
+import { InFlight } from './in-flight.ts';
 import { progress } from './progress.ts';
 import type { Consumption, LogRecord, Transport } from './transport.ts';
 
@@ -55,8 +57,13 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
     const lanes = new Map<number, Lane>();
     let consumption: Consumption | null = null;
 
+    let topicId: string | undefined;
+
     function open(partition: number, prepared: P, seen: OnceState | undefined): void {
-      const lane = new Lane({ maxInFlight, maxBytes, seen }, transport, topic, (position) => consumption?.acknowledge(position));
+      const inFlight = new InFlight(maxInFlight, maxBytes, (position) => {
+        if (!lane.over) consumption?.acknowledge(position);
+      });
+      const lane: Lane = new Lane({ inFlight, seen, topicId }, transport, topic);
       lanes.set(partition, lane);
       out.next({ partition, prepared, events$: lane.events$.asObservable(), finished: lane.finished.resolve });
     }
@@ -80,9 +87,12 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
     }
 
     const start = async (): Promise<void> => {
+      topicId = (await describeTopic(transport, topic)).id ?? undefined;
+      if (out.closed) return;
       consumption = await transport.consume({
         topic,
         group,
+        topicId,
         deliver: (of, partition, records) => lanes.get(partition)?.deliver(of, partition, records),
         onReached: (partition, next) => lanes.get(partition)?.reached(partition, next),
         onAssigned: assign,
@@ -105,25 +115,18 @@ class Lane {
   readonly finished = Promise.withResolvers<void>();
   readonly #feed: EventFeed;
   readonly #reading: ReturnType<typeof progress>;
-  #over = false;
+  over = false;
 
-  constructor(
-    options: ConstructorParameters<typeof EventFeed>[0],
-    transport: Transport,
-    topic: string,
-    acknowledge: ConstructorParameters<typeof EventFeed>[2],
-  ) {
+  constructor(options: FeedOptions, transport: Transport, topic: string) {
     const lane = this;
     const reader = {
       get closed() {
-        return lane.#over;
+        return lane.over;
       },
       next: (event: TrainingEvent) => this.events$.next(event),
       read: (partition: number, next: number) => this.reached(partition, next),
     };
-    this.#feed = new EventFeed(options, reader, (position) => {
-      if (!this.#over) acknowledge(position);
-    });
+    this.#feed = new EventFeed(options, reader);
     this.#reading = progress(transport, topic, this.#feed.inFlight);
   }
 
@@ -142,7 +145,7 @@ class Lane {
   }
 
   close(): void {
-    this.#over = true;
+    this.over = true;
     this.#feed.inFlight.close();
     this.#reading.stop();
   }

@@ -2,10 +2,14 @@ import { Observable } from 'rxjs';
 import * as v from 'valibot';
 import type { OnceState, TrainingEvent } from '../events.ts';
 import { count, finite, parseOptions } from '../options.ts';
+import { describeTopic, requireTopicId } from './describe-topic.ts';
 import { Ending, type Until } from './ending.ts';
 import { EventFeed, type FeedReader } from './event-feed.ts';
+import { InFlight } from './in-flight.ts';
+import { chosenPartition, onlyFrom, type PartitionChoice, warnOfAnyOrder } from './partition-choice.ts';
 import { progress } from './progress.ts';
-import type { ConsumeOptions, Consumption, Transport } from './transport.ts';
+import { everyMinute, watchTopic } from './topic-watch.ts';
+import type { ConsumeOptions, Consumption, TopicDescription, Transport } from './transport.ts';
 
 export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'from' | 'group'> {
   /** Events handed out and not acknowledged, at most. Default 1000. */
@@ -18,6 +22,15 @@ export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'fr
    * time (and at the present end at the latest). Not with `group`. Default: never completes.
    */
   readonly until?: Until;
+  /**
+   * Of a topic with several partitions: the one that is read, in a list, or `'any-order'` for all of them as their records arrive, with other
+   * bits each time. Default: the topic must have one partition, or `until` name the offset of one.
+   */
+  readonly partitions?: PartitionChoice | undefined;
+  /** The id that the topic has to have, where the stream goes on from a checkpoint: see `recover`. */
+  readonly topicId?: string | undefined;
+  /** Is called once a minute: see `recover`. */
+  readonly watch?: (() => Promise<void>) | undefined;
   /** What was counted before, where the stream goes on from a checkpoint: see `recover`. */
   readonly seen?: OnceState | undefined;
   /** Leaves events out before anybody sees them, and acknowledges them. */
@@ -25,6 +38,7 @@ export interface FromTransportOptions extends Pick<ConsumeOptions, 'topic' | 'fr
 }
 
 const name = v.pipe(v.string(), v.nonEmpty('a name'));
+const wholeNumber = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const schema = v.pipe(
   v.strictObject({
     topic: name,
@@ -35,14 +49,21 @@ const schema = v.pipe(
     until: v.optional(
       v.union([
         v.literal('end'),
-        v.strictObject({ offsets: v.map(v.number(), v.pipe(v.number(), v.safeInteger(), v.minValue(0))) }),
+        v.strictObject({ offsets: v.map(v.number(), wholeNumber) }),
         v.strictObject({ timeMs: finite }),
       ]),
     ),
+    partitions: v.optional(v.union([v.literal('any-order'), v.array(wholeNumber)])),
+    topicId: v.optional(name),
+    watch: v.optional(v.function()),
     seen: v.optional(v.custom<OnceState>((value) => typeof value === 'object' && value !== null, 'what `recover` gave')),
     where: v.optional(v.function()),
   }),
   v.check(({ until, group }) => !until || !group, '`until` without `group` (where a group begins is not known beforehand)'),
+  v.check(
+    ({ partitions, group }) => !Array.isArray(partitions) || !group,
+    '`partitions` without `group`, whose members share them',
+  ),
 );
 
 /**
@@ -58,6 +79,8 @@ export function fromTransport(transport: Transport, options: FromTransportOption
   return new Observable((out) => {
     let consumption: Consumption | null = null;
     let ending: Ending | null = null;
+    let feed: EventFeed | null = null;
+    let unwatch = (): void => {};
 
     const reader: FeedReader = {
       get closed() {
@@ -72,38 +95,70 @@ export function fromTransport(transport: Transport, options: FromTransportOption
       passed: () => completeAtEnd(),
       isBehind: (partition, record) => ending?.isBehind(partition, record) ?? false,
     };
-    const feed = new EventFeed({ maxInFlight, maxBytes, seen, where: options.where }, reader, (position) =>
-      consumption?.acknowledge(position),
-    );
-    const reading = progress(transport, parsed.topic, feed.inFlight);
+    const inFlight = new InFlight(maxInFlight, maxBytes, (position) => consumption?.acknowledge(position));
+    const reading = progress(transport, parsed.topic, inFlight);
 
     const completeAtEnd = (): void => {
       if (ending?.isReached) out.complete();
     };
 
+    const watch = (known: TopicDescription): (() => void) => {
+      const unwatchTopic = watchTopic(transport, parsed.topic, known, {
+        grown(partitions) {
+          if (parsed.partitions === 'any-order') warnOfAnyOrder(parsed.topic, partitions);
+          else chosenPartition(parsed.topic, parsed.partitions, partitions);
+        },
+        failed: (error) => out.error(error),
+      });
+      const end = options.watch ? everyMinute(options.watch) : () => {};
+      return () => {
+        unwatchTopic();
+        end();
+      };
+    };
+
     const start = async (): Promise<void> => {
-      const { topic, group } = options;
-      if (options.until) ending = await Ending.of(transport, topic, options.from, options.until);
-      const from = ending ? ending.from : options.from;
+      const { topic, group, until } = options;
+      const known = await describeTopic(transport, topic);
+      requireTopicId(topic, options.topicId, known.id);
+      const only = chosenPartition(topic, parsed.partitions ?? namedBy(until), known.partitions);
+      if (only === null) warnOfAnyOrder(topic, known.partitions);
+      const isRead = (partition: number): boolean => only === null || partition === only;
+      const asked = only === null || known.partitions === 1 ? options.from : await onlyFrom(transport, topic, options.from, only);
+      if (until) ending = await Ending.of(transport, topic, asked, until);
+      const from = ending ? ending.from : asked;
       completeAtEnd();
       if (out.closed) return;
+      const topicId = known.id ?? undefined;
+      feed = new EventFeed({ inFlight, seen, topicId, where: options.where }, reader);
       consumption = await transport.consume({
         topic,
+        ...(topicId === undefined ? {} : { topicId }),
         ...(from === undefined ? {} : { from }),
         ...(group === undefined ? {} : { group }),
-        deliver: (...delivery) => feed.deliver(...delivery),
-        onReached: (partition, nextOffset) => reader.read(partition, nextOffset),
+        deliver: (of, partition, records) => (isRead(partition) ? feed!.deliver(of, partition, records) : undefined),
+        onReached: (partition, nextOffset) => {
+          if (isRead(partition)) reader.read(partition, nextOffset);
+        },
         onRevoked: reading.leave,
         onError: (error) => out.error(error),
       });
       if (out.closed) await consumption.stop();
+      else if (!until) unwatch = watch(known);
     };
 
     start().catch((error: unknown) => out.error(error));
     return () => {
-      feed.inFlight.close();
+      inFlight.close();
       reading.stop();
+      unwatch();
       consumption?.stop().catch(() => {});
     };
   });
+}
+
+/** The partition whose offset `until` names, where it is the only one: nothing of the others is read. */
+function namedBy(until: Until | undefined): readonly number[] | undefined {
+  const named = typeof until === 'object' && 'offsets' in until ? [...until.offsets.keys()] : [];
+  return named.length === 1 ? named : undefined;
 }

@@ -1,8 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { RxgradError } from '../errors.ts';
+import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { MemoryPartition } from './memory-partition.ts';
 import { closedTransport, fencedWriter, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
-import type { Consumption, NewRecord, Position, TopicRecord, Transport } from './transport.ts';
+import type { Consumption, NewRecord, Position, TopicDescription, TopicRecord, Transport } from './transport.ts';
 
 const name = 'Memory transport';
 const mostPartitions = 1024;
@@ -18,6 +20,7 @@ const mostPartitions = 1024;
  */
 export function memoryTransport(): Transport {
   const topics = new Map<string, MemoryPartition[]>();
+  const ids = new Map<string, string>();
   const groups = new Map<string, Map<number, number>>();
   const epochs = new Map<string, number>();
   const listeners = new Set<() => void>();
@@ -45,6 +48,10 @@ export function memoryTransport(): Transport {
     },
   };
 
+  function describe(topic: string): TopicDescription {
+    return { partitions: partitionsOf(topic).length, id: ids.get(topic)! };
+  }
+
   function requireRecords(topic: string, records: readonly NewRecord[]): void {
     const partitions = partitionsOf(topic);
     requirePartitions(topic, partitions.length, records);
@@ -67,6 +74,7 @@ export function memoryTransport(): Transport {
       if (closed) throw closedTransport(name);
       const length = requirePartitionCount(partitions, mostPartitions);
       if (topics.has(topic)) return;
+      ids.set(topic, randomUUID());
       topics.set(
         topic,
         Array.from({ length }, () => new MemoryPartition(compacted)),
@@ -94,7 +102,7 @@ export function memoryTransport(): Transport {
       };
     },
     async consume(options) {
-      partitionsOf(options.topic);
+      requireTopicId(options.topic, options.topicId, describe(options.topic).id);
       const consumption = consumeLog(log, options);
       consumptions.add(consumption);
       return {
@@ -107,6 +115,12 @@ export function memoryTransport(): Transport {
     },
     async startOffsets(topic) {
       return log.bounds(topic).map(({ first }) => first);
+    },
+    async describeTopic(topic) {
+      return describe(topic);
+    },
+    async recordAt(topic, partition, offset) {
+      return log.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
       await Promise.all([...consumptions].map((consumption) => consumption.stop()));

@@ -25,6 +25,8 @@ export interface ConsumeOptions {
   readonly from?: 'beginning' | 'end' | ReadonlyMap<number, number>;
   /** Consumer group: shares the topic's partitions among its members and keeps what was acknowledged. Default: a new one. */
   readonly group?: string;
+  /** The id that the topic has to have: the consumption fails where it has another one, also where it is made anew meanwhile. */
+  readonly topicId?: string | undefined;
   /**
    * Is called with consecutive records of one partition, in order. The transport delivers nothing more of this partition
    * until the returned promise resolves: this is how a consumer slows the log down. Bytes stay valid after the call.
@@ -84,6 +86,13 @@ export interface TopicOptions {
   readonly compacted?: boolean;
 }
 
+/** What a topic is, besides its name. */
+export interface TopicDescription {
+  /** Tells the topic from another one that was made under its name; null where the log has no such ids. */
+  readonly id: string | null;
+  readonly partitions: number;
+}
+
 /**
  * What rxgrad asks of a log: Kafka, the embedded log and memory all pass the same conformance suite
  * (`test/sources/transport-conformance.ts`).
@@ -101,5 +110,11 @@ export interface Transport {
   endOffsets(topic: string): Promise<number[]>;
   /** The offset of the oldest record still held of each partition, by partition. */
   startOffsets(topic: string): Promise<number[]>;
+  /** What a topic is now. A transport without it has no ids of topics. */
+  describeTopic?(topic: string): Promise<TopicDescription>;
+  /** The first record of a partition that is held at an offset or after it, or null. A transport without it is consumed for that. */
+  recordAt?(topic: string, partition: number, offset: number): Promise<LogRecord | null>;
+  /** Milliseconds after which a topic lets go of its records; null where it keeps them, or does not tell. */
+  retentionMs?(topic: string): Promise<number | null>;
   close(): Promise<void>;
 }

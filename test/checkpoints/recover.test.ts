@@ -99,7 +99,7 @@ async function written(): Promise<void> {
 describe('recovering', () => {
   it('begins a store with the weights as they are, and the log at its beginning', async () => {
     const { recovered } = await run(rule, 1);
-    expect(recovered).toEqual({ version: 0, source: { from: new Map([[0, 0]]) } });
+    expect(recovered).toMatchObject({ version: 0, source: { from: new Map([[0, 0]]) } });
     expect((await store.list()).map(({ version }) => version)).toEqual([0]);
     expect((await run(rule, 1)).recovered.version).toBe(0);
   });

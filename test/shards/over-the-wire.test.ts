@@ -53,9 +53,8 @@ it('shards that take a partition each come to the weights of the whole', async (
   const parts = await Promise.all(
     plan.shards.map(async (_, shard) => {
       const params = shardParameters(plan, shard, model());
-      const where = ({ delivery }: TrainingEvent) => delivery?.position.partition === shard;
       const updates = await train(
-        fromTransport(transport, { topic: 'gradients', from: 'beginning', until: 'end', where }),
+        fromTransport(transport, { topic: 'gradients', partitions: [shard], from: 'beginning', until: 'end' }),
         params,
       );
       expect(updates).toHaveLength(20);

@@ -46,6 +46,14 @@ class NotedStore implements CheckpointStore {
     await this.#writing?.();
   }
 
+  async setAside(): Promise<string> {
+    return this.name;
+  }
+
+  async abandoned(): Promise<[]> {
+    return [];
+  }
+
   async list(): Promise<[]> {
     return [];
   }

@@ -22,7 +22,9 @@ it('publishes how far a source has read, once a second while somebody listens', 
   const record = encodeEvent(epochBoundary(0));
   await transport.produce('g', [record, record, record, record, { ...record, partition: 1 }]);
   const events: TrainingEvent[] = [];
-  const subscription = fromTransport(transport, { topic: 'g', maxInFlight: 3 }).subscribe((event) => events.push(event));
+  const subscription = fromTransport(transport, { topic: 'g', partitions: 'any-order', maxInFlight: 3 }).subscribe((event) =>
+    events.push(event),
+  );
   t.onTestFinished(() => subscription.unsubscribe());
   const settle = async () => {
     for (let turn = 0; turn < 20; turn++) await eventLoopTurn();

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it, type TestContext, vi } from 'vitest';
+import { describeTopic, recordAt } from '../../src/sources/describe-topic.ts';
 import type { NewRecord, Transport } from '../../src/sources/transport.ts';
 import { eventually } from '../eventually.ts';
 import { collect, textOf } from './collector.ts';
@@ -230,6 +231,39 @@ export function describeTransport(
       await transport.produce(topic, records(['a', 'b'], 1));
       expect(await transport.startOffsets(topic)).toEqual([0, 0]);
       expect(await transport.endOffsets(topic)).toEqual([0, 2]);
+    });
+
+    it('tells what a topic is, and gives single records', async (context) => {
+      const { transport, connect, topic, produce } = await setUp(context, { partitions: 2 });
+      await produce('a', 'b');
+      const described = await describeTopic(transport, topic);
+      expect(described).toEqual({ id: expect.stringMatching(/^[0-9a-f-]{32,36}$/), partitions: 2 });
+      const other = `${topic}-other`;
+      await transport.createTopic(other);
+      const { id, partitions } = await describeTopic(transport, other);
+      expect(partitions).toBe(1);
+      expect(id).not.toBe(described.id);
+      if (deviations['another instance'] === undefined) expect(await describeTopic(connect(), topic)).toEqual(described);
+      await expect(describeTopic(transport, 'nowhere')).rejects.toMatchObject({ key: 'unknownTopic' });
+
+      const text = async (offset: number, partition = 0) => {
+        const record = await recordAt(transport, topic, partition, offset);
+        return record && [record.offset, textOf(record.value)];
+      };
+      expect(await text(0)).toEqual([0, 'a']);
+      expect(await text(1)).toEqual([1, 'b']);
+      expect(await text(2)).toBe(null);
+      expect(await text(0, 1)).toBe(null);
+    });
+
+    it('reads no topic of another id than the one that is asked for', async (context) => {
+      const { transport, topic, produce } = await setUp(context);
+      await produce('a');
+      const { id } = await describeTopic(transport, topic);
+      const asked = { topic, deliver: () => {}, onError: () => {} };
+      const refused = transport.consume({ ...asked, topicId: 'another' });
+      await expect(refused).rejects.toMatchObject({ key: 'topicReplaced', details: { topic, expected: 'another', got: id } });
+      await (await transport.consume({ ...asked, topicId: id! })).stop();
     });
 
     it('stops when the running delivery has ended, and delivers nothing after', async (context) => {

@@ -19,7 +19,9 @@ async function log(): Promise<Transport> {
 }
 
 async function sequences(transport: Transport, until: Until, from?: ReadonlyMap<number, number> | 'end') {
-  const events = await lastValueFrom(fromTransport(transport, { topic: 'g', until, ...(from ? { from } : {}) }).pipe(toArray()));
+  const events = await lastValueFrom(
+    fromTransport(transport, { topic: 'g', partitions: 'any-order', until, ...(from ? { from } : {}) }).pipe(toArray()),
+  );
   return events.map((event) => (event instanceof GradientBatch ? event.facts.sequence : event.kind)).toSorted();
 }
 

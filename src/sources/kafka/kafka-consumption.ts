@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Consumer, EachBatchPayload } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
+import { requireTopicId } from '../describe-topic.ts';
 import { type PartitionBounds, requireOffset, requirePartition, startingOffsets } from '../topic-bounds.ts';
-import type { ConsumeOptions, Consumption } from '../transport.ts';
+import type { ConsumeOptions, Consumption, TopicDescription } from '../transport.ts';
 import { assignedPartitions } from './assigned-partitions.ts';
 import { isFinal, kafkaError } from './kafka-error.ts';
 import { attempt, kafkaMember, session } from './kafka-member.ts';
@@ -17,6 +18,7 @@ export interface KafkaConsumptionContext {
   readonly bounds: (topic: string) => Promise<PartitionBounds[]>;
   /** The next offset by partition that a group has acknowledged. */
   readonly acknowledged: (groupId: string, topic: string) => Promise<ReadonlyMap<number, number>>;
+  readonly describe: (topic: string) => Promise<TopicDescription>;
 }
 
 // Outlasts a quick restart of a broker within one membership: a new one has to wait until the old one's session ends.
@@ -31,6 +33,9 @@ const pauseAfterMs = 100;
 export async function consumeKafka(context: KafkaConsumptionContext, options: ConsumeOptions): Promise<Consumption> {
   const { topic, group } = options;
   const { reconnectForMs } = context.settings;
+  const { id } = await context.describe(topic);
+  requireTopicId(topic, options.topicId, id);
+  const topicId = id ?? options.topicId ?? null;
   const bounds = await context.bounds(topic);
   const starts = options.from === undefined ? null : startingOffsets(topic, bounds, options.from, new Map());
   const groupId = group ?? `rxgrad-${randomUUID()}`;
@@ -66,7 +71,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function connect(): Promise<void> {
     const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
     const member = kafkaMember(
-      { settings: context.settings, groupId, topic, retries },
+      { settings: context.settings, groupId, topic, retries, topicId },
       {
         take: (payload) => take(member.consumer, payload),
         fetchStarts: () => sought.clear(),
@@ -97,6 +102,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         socketFailed(error) {
           if (isFinal(error)) fail(kafkaError(context.name, error, topic));
         },
+        replaced: fail,
         refused: () => fail(groupRefused(context.name, groupId)),
         outOfRange: (partition) => void checkPosition(partition),
         crashed(error) {

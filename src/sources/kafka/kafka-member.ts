@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import kafkajs, { type Consumer, type EachBatchPayload, type PartitionAssigner } from 'kafkajs';
+import type { RxgradError } from '../../errors.ts';
 import { fetchBytes, kafkaClient } from './kafka-client.ts';
 import type { KafkaSettings } from './kafka-options.ts';
+import { guardFetches } from './topic-requests.ts';
 
 export interface MemberOptions {
   readonly settings: KafkaSettings;
@@ -9,6 +11,8 @@ export interface MemberOptions {
   readonly topic: string;
   /** Attempts to reach a broker within one membership. */
   readonly retries: number;
+  /** The id of the topic that is read; null where its brokers know none. */
+  readonly topicId: string | null;
 }
 
 /** What becomes of a member of a group. */
@@ -31,6 +35,8 @@ export interface MemberEvents {
   /** The group does not take this client's user. */
   refused(): void;
   crashed(error: unknown): void;
+  /** The topic was deleted and made anew: nothing of it was handed over. */
+  replaced(error: RxgradError): void;
 }
 
 // Brokers answer at once when there is something: this bounds how long a seek or a resumed partition waits for an idle fetch.
@@ -40,13 +46,14 @@ const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartO
 const partitionsAtOnce = 32;
 
 /** Makes one membership of a group: a kafkajs consumer that is not connected yet, and what starts it. */
-export function kafkaMember({ settings, groupId, topic, retries }: MemberOptions, events: MemberEvents) {
+export function kafkaMember({ settings, groupId, topic, retries, topicId }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
   const sockets = new Set<Socket>();
 
   const kafka = kafkaClient(settings, {
     retries,
+    onCluster: (cluster) => guardFetches(cluster, topic, topicId, events.replaced),
     onSocketError: events.socketFailed,
     onSocket: (socket) => sockets.add(socket.once('close', () => sockets.delete(socket))),
     onLog({ log }) {

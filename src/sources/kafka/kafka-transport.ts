@@ -2,13 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs, { type Admin, type Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
-import type { Consumption, NewRecord, TransactionalWriter, Transport } from '../transport.ts';
+import type { Consumption, NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
+import type { Cluster } from './kafka-cluster.ts';
 import { consumeKafka } from './kafka-consumption.ts';
 import { isFinal, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
+import { describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 
 const mostPartitions = 10_000;
 const knownWithinMs = 500;
@@ -42,7 +44,13 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const writers = new Set<TransactionalWriter>();
   const consumptions = new Set<Consumption>();
   const kafka = kafkaClient(settings);
-  const admin = lasting(() => kafka.admin());
+  let asked: Cluster | null = null;
+  const asking = kafkaClient(settings, {
+    onCluster(cluster) {
+      asked = cluster;
+    },
+  });
+  const admin = lasting(() => asking.admin());
   const producer = lasting(() =>
     kafka.producer({
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
@@ -76,6 +84,16 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return count;
   }
 
+  async function describe(topic: string): Promise<TopicDescription> {
+    const described = await ask(async () => {
+      const leader = await leaderOf(asked!, topic, 0);
+      return knowsTopicIds(leader) ? describedBy(leader, topic) : null;
+    }, topic);
+    if (!described) partitionCounts.delete(topic);
+    else partitionCounts.set(topic, described.partitions);
+    return described ?? { id: null, partitions: await partitionCount(topic) };
+  }
+
   async function bounds(topic: string): Promise<PartitionBounds[]> {
     await partitionCount(topic);
     const offsets = await ask((asked) => asked.fetchTopicOffsets(topic), topic);
@@ -89,10 +107,15 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return new Map(known.filter(([, next]) => next >= 0));
   }
 
-  async function mostBytes(topic: string): Promise<number | string> {
-    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['max.message.bytes'] }];
+  /** NaN where it is not told. */
+  async function configOf(topic: string, name: string): Promise<number> {
+    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: [name] }];
     const found = await ask((asked) => asked.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
-    return Number(found?.resources[0]?.configEntries[0]?.configValue) || "the topic's max.message.bytes in";
+    return Number(found?.resources[0]?.configEntries[0]?.configValue ?? Number.NaN);
+  }
+
+  async function mostBytes(topic: string): Promise<number | string> {
+    return (await configOf(topic, 'max.message.bytes')) || "the topic's max.message.bytes in";
   }
 
   function appenderOf(topic: string) {
@@ -105,8 +128,10 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   }
 
   async function requireRecords(topic: string, records: readonly NewRecord[]): Promise<void> {
-    const partitions = await partitionCount(topic);
+    let partitions = await partitionCount(topic);
     if (partitions === 0) throw new RxgradError('unknownTopic', { transport: name, topic });
+    // Some may have been added since.
+    if (records.some(({ partition = 0 }) => partition >= partitions)) ({ partitions } = await describe(topic));
     requirePartitions(topic, partitions, records);
     requireSizes(topic, records, maxRecordBytes);
   }
@@ -143,7 +168,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       return { ...writer, close: () => writer.close().finally(() => writers.delete(writer)) };
     },
     async consume(consumeOptions) {
-      const consumption = await consumeKafka({ name, settings, bounds, acknowledged }, consumeOptions);
+      const consumption = await consumeKafka({ name, settings, bounds, acknowledged, describe }, consumeOptions);
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
     },
@@ -152,6 +177,14 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
     async startOffsets(topic) {
       return (await bounds(topic)).map(({ first }) => first);
+    },
+    describeTopic: describe,
+    async recordAt(topic, partition, offset) {
+      return ask(() => fetchRecord(asked!, topic, partition, offset), topic);
+    },
+    async retentionMs(topic) {
+      const ms = await configOf(topic, 'retention.ms');
+      return ms >= 0 ? ms : null;
     },
     async close() {
       await Promise.all([...consumptions].map((consumption) => consumption.stop()));

@@ -32,13 +32,13 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   const writer = `${context.name}, writer "${id}"`;
   let unauthorized = false;
   const kafka = kafkaClient(context.settings, {
+    onCluster: (cluster) => lastingTransactions(cluster, context.settings.reconnectForMs),
     onLog({ log }) {
       // kafkajs then finds no coordinator, which may pass, and says why nowhere but here (2.2.4).
       unauthorized ||= String(log.error).startsWith('Transactional Id authorization failed');
     },
   });
-  const client = lastingTransactions(kafka, context.settings.reconnectForMs);
-  const producer = client.producer({
+  const producer = kafka.producer({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,
     maxInFlightRequests: 1,

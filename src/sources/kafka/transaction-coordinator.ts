@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Kafka } from 'kafkajs';
+import type { Cluster } from './kafka-cluster.ts';
 import { isConcurrent, isPassing, isUnreachable } from './kafka-error.ts';
 
 interface Coordinator {
@@ -7,34 +7,17 @@ interface Coordinator {
   endTxn(request: object): Promise<unknown>;
 }
 
-interface Cluster {
-  findGroupCoordinator(question: object): Promise<Coordinator>;
-  removeBroker(address: { readonly host?: string; readonly port?: number }): void;
-  refreshMetadata(): Promise<void>;
-}
-
-type CreateCluster = (options: object) => Cluster;
-
 const retryDelayMs = 200;
 // Marks of the transaction before are being written: a matter of milliseconds.
 const concurrentDelayMs = 5;
 
 /**
- * Lets the transactions of a client outlast its brokers' restarts. kafkajs 2.2.4 asks once for the end of a transaction, and
+ * Lets the transactions of a cluster outlast its brokers' restarts. kafkajs 2.2.4 asks once for the end of a transaction, and
  * cannot be used any more when there is no answer; to begin anew would take the id away from whoever has it by then. Asking
  * again under the same epoch is safe: the coordinator answers what became of the transaction, or that the id has another owner.
  */
-export function lastingTransactions(kafka: Kafka, reconnectForMs: number): Kafka {
-  const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
-  if (!symbol) throw new Error('expected kafkajs 2.2.4');
-  const internals = kafka as unknown as Record<symbol, CreateCluster>;
-  const create = internals[symbol]!;
-  internals[symbol] = (options) => lastingCluster(create(options), reconnectForMs);
-  return kafka;
-}
-
-function lastingCluster(cluster: Cluster, reconnectForMs: number): Cluster {
-  const find = cluster.findGroupCoordinator.bind(cluster);
+export function lastingTransactions(cluster: Cluster, reconnectForMs: number): void {
+  const find = cluster.findGroupCoordinator.bind(cluster) as (question: object) => Promise<Coordinator>;
 
   /** Asks the coordinator of the moment until it answers. */
   async function ask<T>(
@@ -72,5 +55,4 @@ function lastingCluster(cluster: Cluster, reconnectForMs: number): Cluster {
         ),
       endTxn: (request: object) => ask(question, (coordinator) => coordinator.endTxn(request), isPassing),
     }) as unknown as Coordinator;
-  return cluster;
 }
