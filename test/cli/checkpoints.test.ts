@@ -80,7 +80,7 @@ describe.each([
     const shown = rxgrad('checkpoint', 'show', '60', ...store());
     expect(shown).toMatch(/optimizer +│ +momentum\(/);
     expect(shown).toMatch(/next offset of gradients\/0 +│ +60/);
-    expect(shown).toMatch(/last sequence of w +│ +59/);
+    expect(shown).toMatch(/highest sequence of w +│ +59/);
     expect(rxgrad('checkpoint', 'verify', ...store())).toMatch(/^(\d+) of \1 are whole$/m);
   });
 
@@ -134,8 +134,11 @@ describe.each([
     const versions = () =>
       [...rxgrad('checkpoint', 'list', ...store()).matchAll(/│ (\d+) +│ +\d+ │/g)].map(([, version]) => Number(version));
     const early = versions().filter((version) => version < spoiltAt)[0]!;
-    expect(rxgrad('checkpoint', 'rollback', String(early), ...store())).toContain(`goes on from version ${early}; removed: 60`);
+    const said = rxgrad('checkpoint', 'rollback', String(early), ...store());
+    expect(said).toMatch(new RegExp(`goes on from version ${early}; set aside as .*abandoned-1.*: 60`));
     expect(versions()[0]).toBe(early);
+    const [, aside] = rxgrad('checkpoint', 'list', ...store()).split('set aside, as ');
+    expect(aside).toMatch(/abandoned-1[\s\S]*│ 60 +│/);
     train(storeOf(), '--save-state', `${folder}/again.safetensors`);
     expect(readFileSync(`${folder}/again.safetensors`)).toEqual(before);
     rxgrad('checkpoint', 'rollback', String(early), ...store(), '--topic', 'gradients', '--skip-to', `0:${spoiltAt + 1}`);
