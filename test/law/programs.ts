@@ -41,6 +41,7 @@ const sequence = fc.oneof(
   { weight: 2, arbitrary: fc.constant('again' as const) },
   { weight: 2, arbitrary: fc.constant('swapped' as const) },
   { weight: 1, arbitrary: fc.constant('old' as const) },
+  { weight: 1, arbitrary: fc.constant('far' as const) },
   { weight: 1, arbitrary: fc.constant('none' as const) },
 );
 
@@ -54,6 +55,7 @@ const batchEvent = fc.record({
   ),
   worker: fc.nat(2),
   sequence,
+  incarnation: fc.constantFrom(undefined, undefined, undefined, undefined, 1, 2),
   staleness: fc.nat(3),
   size: fc.integer({ min: 1, max: 9 }),
   dtype: fc.constantFrom('F32' as const, 'F16' as const, 'BF16' as const, 'I8' as const),
@@ -108,14 +110,20 @@ function recordOf(event: Batch, i: number, sequences: number[]): NewRecord {
   if (event.flaw === 'unknown') gradients.nobody = wave(2);
   if (event.flaw === 'shape') gradients.bias = wave(5);
   const next = sequences[event.worker]!;
-  const told = { next, again: Math.max(0, next - 1), swapped: next + 1, old: Math.max(0, next - 4), none: undefined }[
-    event.sequence
-  ];
+  const told = {
+    next,
+    far: next + 5000,
+    again: Math.max(0, next - 1),
+    swapped: next + 1,
+    old: Math.max(0, next - 4),
+    none: undefined,
+  }[event.sequence];
   if (event.sequence === 'next') sequences[event.worker] = next + 1;
   if (event.sequence === 'swapped') sequences[event.worker] = next + (i % 2 === 0 ? 0 : 2);
   const facts = {
     worker: `w${event.worker}`,
     sequence: told,
+    incarnation: event.incarnation,
     batchSize: event.size,
     base: event.flaw === 'future' ? 1000 : Math.max(0, (i >> 2) - event.staleness),
   };

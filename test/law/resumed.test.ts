@@ -1,11 +1,25 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { memoryTransport } from 'rxgrad';
-import { it, vi } from 'vitest';
+import { embeddedLog, memoryTransport, type Transport } from 'rxgrad';
+import { afterAll, it, vi } from 'vitest';
 import { chains, logs, model, optimizers, optionsOf, orders, recordsOf, stagesOf, takesAnyMetric } from './programs.ts';
 import { expectSame, type Program, run, topic } from './runs.ts';
 
 const programs = Number(process.env.RXGRAD_PROGRAMS ?? 150);
 const seed = process.env.RXGRAD_SEED === undefined ? {} : { seed: Number(process.env.RXGRAD_SEED) };
+
+const folder = mkdtempSync(join(tmpdir(), 'rxgrad-law-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let logFiles = 0;
+
+/** Memory mostly, which is fast. */
+const transports = fc.oneof(
+  { weight: 29, arbitrary: fc.constant<() => Transport>(memoryTransport) },
+  { weight: 1, arbitrary: fc.constant(() => embeddedLog(join(folder, `${logFiles++}.db`), { synchronous: 'normal' })) },
+);
+const threads = fc.oneof({ weight: 29, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constant(2) });
 
 it(
   'a run that goes on from any state of another gives the same bits, state, rates and rejections as the uninterrupted one',
@@ -17,9 +31,10 @@ it(
         chains,
         optimizers,
         orders,
+        fc.tuple(transports, threads),
         fc.array(fc.nat(), { minLength: 2, maxLength: 4 }),
-        async (log, chain, optimizer, order, points) => {
-          const transport = memoryTransport();
+        async (log, chain, optimizer, order, [makeTransport, threads], points) => {
+          const transport = makeTransport();
           await transport.createTopic(topic);
           await transport.produce(topic, recordsOf(log, takesAnyMetric(optimizer)));
           const program = (parameters: readonly number[]): Program => {
@@ -31,6 +46,8 @@ it(
               scan: (params, own) =>
                 optimizer.scan[1](params, {
                   ...optionsOf(optimizer),
+                  // What reads or merges decayed gradients needs weights that no thread is writing.
+                  threads: chain.includes('decay') ? 0 : threads,
                   ...own,
                   ...(optimizer.average ? { average: { into, ...optimizer.average } } : {}),
                 }),
