@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Stryker } from '@stryker-mutator/core';
 import { type Folder, folders } from './folders.ts';
@@ -11,8 +11,15 @@ import { type Mutant, scored } from './survivors.ts';
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { force: { type: 'boolean', default: false }, concurrency: { type: 'string', default: '2' } },
+  options: {
+    sample: { type: 'string', default: '1' },
+    force: { type: 'boolean', default: false },
+    concurrency: { type: 'string', default: '2' },
+  },
 });
+/** Lines that are mutated together where a sample is asked for. */
+const STRETCH = 12;
+const share = Number(values.sample);
 
 for (const named of positionals.length > 0 ? positionals : Object.keys(folders)) {
   const [name, ...file] = named.split('/');
@@ -29,7 +36,7 @@ for (const named of positionals.length > 0 ? positionals : Object.keys(folders))
   console.log(
     `${named}: ${found.noticed} of ${found.covered} covered mutants noticed, ${found.equivalent} more equal the original`,
   );
-  if (file.length > 0) continue;
+  if (file.length > 0 || share > 1) continue;
   storeScore(name!, found, Math.round((performance.now() - began) / 1000));
   if (found.noticed < threshold * found.covered) process.exitCode = 1;
 }
@@ -37,7 +44,7 @@ for (const named of positionals.length > 0 ? positionals : Object.keys(folders))
 async function mutants(name: string, { tests }: Folder, sources: readonly string[]): Promise<Mutant[]> {
   process.env.RXGRAD_MUTATION_TESTS = tests.join(',');
   const results = await new Stryker({
-    mutate: sources.flatMap((source) => (source.includes('*') || existsSync(source) ? [source] : [])),
+    mutate: sources.flatMap((source) => globSync(source)).flatMap((file) => (share > 1 ? sampled(file) : [file])),
     testRunner: 'vitest',
     plugins: ['@stryker-mutator/vitest-runner'],
     vitest: { configFile: 'mutation/vitest.config.ts', related: false, pool: 'forks' },
@@ -54,10 +61,19 @@ async function mutants(name: string, { tests }: Folder, sources: readonly string
     concurrency: Number(values.concurrency),
     timeoutMS: 15_000,
     incremental: true,
-    incrementalFile: `reports/mutation/${name}.json`,
+    incrementalFile: `reports/mutation/${name}${share > 1 ? `-${share}` : ''}.json`,
     force: values.force,
     reporters: ['progress-append-only'],
     allowEmpty: true,
   }).runMutationTest();
   return results as Mutant[];
+}
+
+/** One stretch of lines in every so many of a file: always the same ones. */
+function sampled(file: string): string[] {
+  const lines = readFileSync(file, 'utf8').split('\n').length;
+  const from = STRETCH * ([...file].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % share);
+  const stretches: string[] = [];
+  for (let line = from + 1; line <= lines; line += STRETCH * share) stretches.push(`${file}:${line}-${line + STRETCH - 1}`);
+  return stretches;
 }

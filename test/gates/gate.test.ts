@@ -209,13 +209,14 @@ describe('a gate', () => {
   });
 
   it('never tries weights that are not finite', async () => {
-    const { session, train, decide } = await gated({ every: { versions: 2 } });
+    const { session, train, decide, ending } = await gated({ every: { versions: 2 } });
     train(3e38);
     train(6e38);
     await settled();
     expect(session.params.finite).toBe(false);
     expect(await decide(0)).toBeUndefined();
     expect(session.params.kept.has('candidate')).toBe(false);
+    expect(ending.error).toBeUndefined();
   });
 
   it('does not score a candidate on examples that came before it', async () => {
@@ -223,6 +224,39 @@ describe('a gate', () => {
     for (let message = 0; message < 20; message++) labelled$.next(labelled(0.5));
     train(0.5);
     expect(await decide(0)).toMatchObject({ decision: 'rejected', loss: 0.5, againstLoss: 0 });
+  });
+
+  it('does not score a candidate on examples that were waiting when it was made', async () => {
+    const session = await HotSwapSession.load(denseModel(1));
+    const asked: { rows: number; version: unknown }[] = [];
+    let scored = Promise.resolve();
+    const slow = {
+      model: session.model,
+      params: session.params,
+      predict: async (...[feeds, options]: Parameters<HotSwapSession['predict']>) => {
+        asked.push({ rows: feeds.x!.dims[0]!, version: options!.version });
+        await scored;
+        return session.predict(feeds, options);
+      },
+    };
+    const { train, labelled$, decide } = await gated({ session: slow }, 0, session);
+    train(0.5);
+    expect(await decide(0.5)).toMatchObject({ decision: 'promoted', version: 1 });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    scored = promise;
+    labelled$.next(labelled(0.5, 1));
+    await settled();
+    labelled$.next(labelled(0.5, 2));
+    train(0.6);
+    await settled();
+    expect(session.params.kept.find('candidate').version).toBe(2);
+    labelled$.next(labelled(0.5, 3));
+    resolve();
+    await settled();
+    const versionsOf = (rows: number) => asked.filter((one) => one.rows === rows).map(({ version }) => version);
+    // What it may have learnt from tells the live version from its fallback alone.
+    expect(versionsOf(2)).toEqual([1, 0]);
+    expect(versionsOf(3)).toEqual([1, 2, 0]);
   });
 
   it('tries a version again only after so many', async () => {

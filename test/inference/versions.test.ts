@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FileCheckpoints, Parameters } from 'rxgrad';
+import { FileCheckpoints, gradientBatch, Parameters, sgd } from 'rxgrad';
+import { from } from 'rxjs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Versions } from '../../src/inference/versions.ts';
 
@@ -62,6 +63,26 @@ describe('versions', () => {
     await expect(versions.rollback('candidate')).rejects.toThrow(
       /expected a version that is there \(.*7 stable.*\), got candidate/,
     );
+  });
+
+  it('are brought back from a scan with an average as what was served: the average', async () => {
+    const store = await checkpoints();
+    const served = model();
+    const trained = served.twin();
+    from([
+      gradientBatch({ gradients: { w: Float32Array.of(-8, -4) } }),
+      gradientBatch({ gradients: { w: Float32Array.of(-8, -4) } }),
+    ])
+      .pipe(sgd(trained, { lr: 1, average: { into: served, decay: 0.5, after: 0 } }))
+      .subscribe();
+    served.swap();
+    const [version, ...average] = seen(served);
+    expect(average).not.toEqual([...trained.get('w').data]);
+    await store.write(version!, trained.stateDict());
+    load(served, 9);
+    const versions = new Versions(served, undefined, store);
+    expect(await versions.rollback(version)).toMatchObject({ version, live: true });
+    expect(seen(served)).toEqual([version, ...average]);
   });
 
   it('that are not finite are not brought back', async () => {

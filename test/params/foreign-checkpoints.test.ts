@@ -105,6 +105,25 @@ describe('checkpoints of others', () => {
     );
   });
 
+  it("keep a parameter's own count of steps where there is one for all, too", () => {
+    const stepped = (counts: Record<string, number>): number => {
+      const params = Parameters.create({ w: { dims: [1] } });
+      const one = { dims: [1], data: Float32Array.of(1) };
+      const tensors = Object.entries(counts).map(([name, count]) => [name, { dims: [1], data: Float32Array.of(count) }] as const);
+      const moments = { 'state.w.exp_avg': one, 'state.w.exp_avg_sq': one };
+      const file = planTensorFile([...Object.entries({ w: one, ...moments }), ...tensors], {});
+      params.loadStateDict(writeTensorFile(file));
+      from([gradientBatch({ gradients: { w: Float32Array.of(1) } })])
+        .pipe(adam(params, { lr: 0.1 }))
+        .subscribe();
+      return params.get('w').data[0]!;
+    };
+    const own = stepped({ 'state.w.step': 2 });
+    expect(stepped({ step: 2 })).toBe(own);
+    expect(stepped({ step: 500 })).not.toBe(own);
+    expect(stepped({ 'state.w.step': 2, step: 500 })).toBe(own);
+  });
+
   it("keep torch's amsgrad apart, which does not correct the largest moment", () => {
     const params = Parameters.create({ w: { dims: [1] } });
     const one = { dims: [1], data: Float32Array.of(1) };

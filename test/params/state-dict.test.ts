@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { epochBoundary, isRxgradError, metricReport, Parameters, type ScanOptions, type TrainingEvent } from 'rxgrad';
 import { from, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { planTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
 import { batch, bitsOf, model, type Scan, scans } from '../optimizers/batches.ts';
 
 // Epochs, a metric, a worker's sequence, and parameters that are left out: all that a scan has to remember.
@@ -142,6 +143,20 @@ describe('what does not fit', () => {
     params.loadStateDict(other, { strict: false });
     expect(params.get('c').data[0]).toBe(0);
     expect(bitsOf(params).slice(0, 9)).toEqual(bits.slice(0, 9));
+  });
+
+  it('is a file of a format that is not known yet', () => {
+    const params = Parameters.create({ w: { dims: [2] } });
+    const written = (format: string) => {
+      const facts = { 'rxgrad.format': format, 'rxgrad.version': '7', 'rxgrad.weights': '["w"]' };
+      return writeTensorFile(planTensorFile([['w', { dims: [2], data: Float32Array.of(3, 4) }]], facts));
+    };
+    expect(() => params.loadStateDict(written('2'))).toThrow(
+      expect.objectContaining({ code: 'RXGRAD_INVALID_CHECKPOINT', message: expect.stringMatching(/format 1.*format 2/) }),
+    );
+    expect([params.version, ...params.get('w').data]).toEqual([0, 0, 0]);
+    params.loadStateDict(written('1'));
+    expect([params.version, ...params.get('w').data]).toEqual([7, 3, 4]);
   });
 
   it('fails a scan by another rule before its first step, by name', () => {

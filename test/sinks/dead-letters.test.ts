@@ -25,7 +25,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Sealer } from '../../src/checkpoints/sealer.ts';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
-import { deadLettersOf, originalHeaders, readDeadLetter } from '../../src/sinks/dead-letter.ts';
+import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
 import { batch, batchOf, bitsOf, model } from '../optimizers/batches.ts';
 import { slowTransport } from './slow-transport.ts';
 
@@ -387,6 +387,37 @@ describe('a stream of nothing but bad events', () => {
     expect(Math.max(...sizes)).toBeLessThanOrEqual(10);
     const offsets = (await lettersOf(transport)).map(({ headers }) => Number(headers.rxgrad_offset));
     expect(offsets).toEqual(Array.from({ length: 95 }, (_, i) => i));
+  });
+
+  it('waits where letters under way have as many bytes as may be', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const bytesOf = (letters: readonly NewRecord[]) => letters.reduce((sum, letter) => sum + sizeOf(letter).bytes, 0);
+    const rejections = deadLetters(transport, { topic, maxBytes: 2000 });
+    const ended = run(
+      transport,
+      Array.from({ length: 40 }, (_, i) => bad(i)),
+      { rejections },
+    );
+    const sizes: number[] = [];
+    let over = false;
+    void ended.then(() => {
+      over = true;
+    });
+    while (!over) {
+      const append = waiting[sizes.length];
+      if (append) {
+        for (let turns = 0; turns < 5; turns++) await turn();
+        sizes.push(bytesOf(append.records));
+        append.go();
+      }
+      await turn();
+    }
+    expect(await ended).toBe('completed');
+    const one = bytesOf((await lettersOf(transport)).slice(-1));
+    // The letter that reaches the limit still goes; what was let through makes room again.
+    expect(Math.max(...sizes)).toBeLessThan(2000 + one);
+    expect(Math.max(...sizes)).toBeGreaterThanOrEqual(2000 - one);
+    expect(await transport.endOffsets(topic)).toEqual([40]);
   });
 
   it('waits for bytes, too, and steps as if nothing had been', async () => {

@@ -171,6 +171,33 @@ describe('the consumption', () => {
     expect(stopped).toEqual(['stopped']);
   });
 
+  it('ends, too, where its subscriber left while it was beginning', async (t) => {
+    const transport = await log(batches(3));
+    const consume = transport.consume.bind(transport);
+    const begin = Promise.withResolvers<void>();
+    const stop = vi.fn(async () => {});
+    vi.spyOn(transport, 'consume').mockImplementation(async (options) => {
+      await begin.promise;
+      return { ...(await consume(options)), stop };
+    });
+    const { settled, subscription } = collect(t, fromTransport(transport, { topic: 'g' }));
+    await settled();
+    subscription.unsubscribe();
+    expect(stop).not.toHaveBeenCalled();
+    begin.resolve();
+    expect(await settled()).toEqual([]);
+    expect(stop).toHaveBeenCalledOnce();
+  });
+
+  it('does not begin where its subscriber left before it could', async (t) => {
+    const transport = await log(batches(3));
+    const consumed = vi.spyOn(transport, 'consume');
+    const { settled, subscription } = collect(t, fromTransport(transport, { topic: 'g', until: 'end' }));
+    subscription.unsubscribe();
+    expect(await settled()).toEqual([]);
+    expect(consumed).not.toHaveBeenCalled();
+  });
+
   it('ends when the pipe has enough', async () => {
     const events$ = fromTransport(await log(batches(9)), { topic: 'g' }).pipe(take(2), toArray());
     expect((await lastValueFrom(events$)).map(sequenceOf)).toEqual([0, 1]);

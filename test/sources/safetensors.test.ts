@@ -137,6 +137,19 @@ describe('a header seen before', () => {
     expect(accepted(written({ b: Float32Array.of(1) }), reader).layout.tensors[0]!.name).toBe('b');
   });
 
+  it('is not taken for one that it begins, or that begins it', () => {
+    const reader = new SafetensorsReader();
+    const json = JSON.stringify({ w12: f32 });
+    const data = new Uint8Array(8);
+    const nameIn = (header: string): string => accepted(file(header, data), reader).layout.tensors[0]!.name;
+    const refusedIn = (header: string): boolean => typeof reader.read(file(header, data)) === 'function';
+    expect(nameIn(json)).toBe('w12');
+    expect(refusedIn(json.slice(0, -1))).toBe(true);
+    expect(nameIn(json)).toBe('w12');
+    expect(refusedIn(`${json}}`)).toBe(true);
+    for (const name of ['w1', 'w12', 'w1', 'w']) expect(nameIn(JSON.stringify({ [name]: f32 }))).toBe(name);
+  });
+
   it('does not change when its message is written over', () => {
     const reader = new SafetensorsReader();
     const bytes = written({ a: Float32Array.of(1) });

@@ -75,6 +75,24 @@ describe('publishWeights', () => {
     expect(left.filter(({ value }) => value).map(versionOf)).toEqual([5, 6]);
   });
 
+  it('leaves deltas without a gap while those that a snapshot replaces are taken away', async () => {
+    const transport = memoryTransport();
+    const training = new Training(transport, { ...base, everySteps: 1, conflate: false, snapshotEvery: 5 });
+    for (let seed = 0; seed < 6; seed++) training.push(row(seed));
+    await training.complete();
+    const records = await recordsOf(transport, 'weights');
+    expect(records.filter(({ value }) => !value)).toHaveLength(4);
+    const seen = new Map<string, number>();
+    for (const record of records) {
+      const [, sequence] = /sequence=(\d+)/.exec(String(record.headers.ce_weights ?? '')) ?? [];
+      if (record.value) seen.set(String(record.key), Number(sequence));
+      else seen.delete(String(record.key));
+      // What a replica reads that comes now: a snapshot, and what follows it.
+      const sequences = [...seen.values()].toSorted((a, b) => a - b);
+      expect(sequences).toEqual(sequences.map((_, i) => sequences[0]! + i));
+    }
+  });
+
   it('sends a snapshot where changes would not be clearly smaller', async () => {
     const transport = memoryTransport();
     const training = new Training(transport, { ...base, everySteps: 3, conflate: false });

@@ -116,6 +116,8 @@ describe('routes of the protocol', () => {
     await ask('/v2/models/m/versions/12/infer', { json: floats });
     await ask('/v2/models/m/versions/stable/infer', { json: { ...floats, parameters: { timeout_ms: 250 } } });
     await ask('/v2/models/m/infer', { json: { ...floats, parameters: { timeout: 300_000 } } });
+    await ask('/v2/models/m/infer', { json: { ...floats, parameters: { timeout_ms: 300_000 } } });
+    await ask('/v2/models/m/infer', { json: { ...floats, parameters: { timeout: 300_000_000 } } });
     await ask('/v2/models/m/infer', { json: floats, headers: { 'x-request-timeout-ms': '400' } });
     await ask('/v2/models/m/infer', { json: floats, headers: { 'x-request-timeout-ms': '400000' } });
     expect(asked).toEqual([
@@ -123,6 +125,8 @@ describe('routes of the protocol', () => {
       [12, 5000, false],
       ['stable', 250, false],
       [undefined, 300, false],
+      [undefined, 5000, false],
+      [undefined, 5000, false],
       [undefined, 400, false],
       [undefined, 5000, false],
     ]);

@@ -1,0 +1,92 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { type CheckpointStore, checkpoint, deadLetters, momentum } from 'rxgrad';
+import { Subject } from 'rxjs';
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { RxgradError } from '../../src/errors.ts';
+import type { TrainingEvent } from '../../src/events.ts';
+import { batch, batchOf, model } from '../optimizers/batches.ts';
+import { slowTransport } from './slow-transport.ts';
+
+const topic = 'g.dead';
+const nan = batchOf({ c: Float32Array.of(Number.NaN) });
+
+/** A store that does with each version what it is told to. */
+function storeThat(write: (version: number) => void): CheckpointStore {
+  return {
+    name: 'store',
+    write: async (version) => write(version),
+    list: async () => [],
+    read: () => Promise.reject(new Error('nothing is kept')),
+    remove: async () => {},
+    pin: async () => {},
+    close: async () => {},
+  };
+}
+
+/** Trains on one batch after the other, each when the checkpoint of the one before it was tried. */
+async function trainOn(batches: number, fails: (version: number) => Error | null) {
+  const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  onTestFinished(() => void warnings.mockRestore());
+  const tried: number[] = [];
+  const store = storeThat((version) => {
+    tried.push(version);
+    const error = fails(version);
+    if (error) throw error;
+  });
+  const events$ = new Subject<TrainingEvent>();
+  let error: unknown = null;
+  const subscription = events$
+    .pipe(momentum(model()), checkpoint(store, { everySteps: 1, atEnd: false, maxFailuresInARow: 2 }))
+    .subscribe({ error: (reason) => (error = reason) });
+  onTestFinished(() => subscription.unsubscribe());
+  for (let version = 1; version <= batches && !error; version++) {
+    events$.next(batch(version));
+    await vi.waitFor(() => expect(tried).toContain(version), { interval: 1, timeout: 20_000 });
+    await turn();
+  }
+  return { tried, error, warned: warnings.mock.calls.length };
+}
+
+const full = () => new Error('the disk is full');
+
+it('checkpoints that fail now and then, with others in between, never end the training', async () => {
+  const { tried, error, warned } = await trainOn(7, (version) => (version % 2 === 1 ? full() : null));
+  expect(error).toBeNull();
+  expect(tried).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(warned).toBe(4);
+});
+
+it('checkpoints that fail in a row end it, with the last reason', async () => {
+  const { tried, error, warned } = await trainOn(7, (version) => (version > 2 ? full() : null));
+  expect(error).toMatchObject({ code: 'RXGRAD_CHECKPOINTS_FAIL', message: expect.stringContaining('the disk is full') });
+  expect(tried).toEqual([1, 2, 3, 4]);
+  expect(warned).toBe(1);
+});
+
+it('a writer that another one has taken over from ends it at once', async () => {
+  const fenced = new RxgradError('fenced', { transport: 'T', id: 'trainer' });
+  const { tried, error } = await trainOn(3, () => fenced);
+  expect(error).toBe(fenced);
+  expect(tried).toEqual([1]);
+});
+
+it('a checkpoint that is ready waits for the dead letters of its state', async () => {
+  const { transport, waiting } = slowTransport(topic);
+  const written: number[] = [];
+  const params = model();
+  const events$ = new Subject<TrainingEvent>();
+  const store = storeThat((version) => void written.push(version));
+  const subscription = events$
+    .pipe(momentum(params, { rejections: deadLetters(transport, { topic }) }), checkpoint(store, { everySteps: 1, atEnd: false }))
+    .subscribe();
+  onTestFinished(() => subscription.unsubscribe());
+  events$.next(nan);
+  events$.next(batch(1));
+  // The step after a checkpoint waits until its bytes are together.
+  events$.next(batch(2));
+  await vi.waitFor(() => expect(params.version).toBe(2), { interval: 1, timeout: 20_000 });
+  for (let turns = 0; turns < 10; turns++) await turn();
+  expect(written).toEqual([]);
+  waiting[0]!.go();
+  await vi.waitFor(() => expect(written[0]).toBe(1), { interval: 1, timeout: 20_000 });
+});
