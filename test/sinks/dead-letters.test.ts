@@ -1,14 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import {
   accumulate,
-  checkpoint,
   deadLetters,
   encodeEvent,
   epochBoundary,
-  FileCheckpoints,
   fromTransport,
   GradientBatch,
   gradientBatch,
@@ -21,8 +17,7 @@ import {
   type Transport,
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { Sealer } from '../../src/checkpoints/sealer.ts';
+import { describe, expect, it } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
@@ -136,22 +131,6 @@ describe('a dead letter', () => {
     );
   });
 
-  it('has no more headers than are read, and gives all of a record with many back', () => {
-    const many = Object.fromEntries(Array.from({ length: 95 }, (_, i) => [`h${i}`, i % 2 ? `${i}` : Buffer.of(255, i)]));
-    const headers = { ce_type: 'x', rxgrad_own: 'y', ...many, ce_source: Buffer.of(255) };
-    const place = {
-      position: { topic: 'g', partition: 0, offset: 7 },
-      record: { offset: 7, key: null, value: null, headers, timestampMs: 0 },
-    };
-    const error = new RxgradError('undecodable', { where: 'g', expected: 'a', got: 'b' });
-    const [letter] = deadLettersOf(rejection(error, { ...place, source: { done: () => {} } }));
-    expect(Object.keys(letter!.headers!).length).toBeLessThanOrEqual(100);
-    expect(originalHeaders(letter!.headers!)).toEqual(headers);
-    const read = readDeadLetter({ ...place.record, headers: letter!.headers! }, 0);
-    expect(read).toMatchObject({ reason: 'undecodable', type: 'x', position: place.position });
-    expect(originalHeaders({ rxgrad_more_headers: '[', a: '1' })).toEqual({ a: '1' });
-  });
-
   it('does not keep alive what its record was fetched with', () => {
     const fetched = new Uint8Array(1 << 20);
     const delivery = (value: Uint8Array) => ({
@@ -249,26 +228,6 @@ describe('dead letters are never lost:', () => {
     waiting[0]!.go();
     await asked;
     expect(await transport.endOffsets(topic)).toEqual([1]);
-  });
-
-  it('a checkpoint is written behind those of its state', async () => {
-    const { transport, waiting } = slowTransport(topic);
-    const folder = mkdtempSync(`${tmpdir()}/rxgrad-behind-letters-`);
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const store = new FileCheckpoints(folder);
-    const events$ = new Subject<TrainingEvent>();
-    const rejections = deadLetters(transport, { topic });
-    const subscription = events$.pipe(momentum(model(), { rejections }), checkpoint(store, { everySteps: 1 })).subscribe();
-    const seal = vi.spyOn(Sealer.prototype, 'seal');
-    onTestFinished(() => seal.mockRestore());
-    events$.next(nan);
-    events$.next(batch());
-    await seal.mock.results[0]!.value;
-    await turn();
-    expect(await store.list()).toEqual([]);
-    waiting[0]!.go();
-    while ((await store.list()).length === 0) await turn();
-    subscription.unsubscribe();
   });
 
   it('the stream completes behind them', async () => {
