@@ -65,7 +65,7 @@ it('checkpoints that fail in a row end it, with the last reason', async () => {
 });
 
 it('a writer that another one has taken over from ends it at once', async () => {
-  const fenced = new RxgradError('fenced', { transport: 'T', id: 'trainer' });
+  const fenced = new RxgradError('fenced', { where: 'store', problem: 'another one writes' });
   const { tried, error } = await trainOn(3, () => fenced);
   expect(error).toBe(fenced);
   expect(tried).toEqual([1]);
