@@ -56,3 +56,16 @@ export interface InferContext {
   /** Is asked where somebody listens for answers. */
   readonly origin?: (() => RequestOrigin) | undefined;
 }
+
+// Of a text, beside its characters.
+const TEXT_BYTES = 32;
+
+/** About how much memory the elements of tensors take. */
+export function decodedBytes(tensors: readonly InferTensor[]): number {
+  let bytes = 0;
+  for (const { data } of tensors) {
+    if (ArrayBuffer.isView(data)) bytes += data.byteLength;
+    else for (const text of data as readonly string[]) bytes += TEXT_BYTES + 2 * text.length;
+  }
+  return bytes;
+}

@@ -2,9 +2,12 @@ import { type Logger, pino } from 'pino';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { channels, type StrategyObserved } from '../observe/channels.ts';
-import { count, nonNegative, parseOptions, positive } from '../options.ts';
+import { count, expectOption, nonNegative, parseOptions, positive } from '../options.ts';
+import { BytesInFlight, type InFlightFigures } from './bytes-in-flight.ts';
 import { startGrpcServer } from './grpc/grpc-server.ts';
+import { Guesses } from './guesses.ts';
 import { startHttpServer } from './http/http-server.ts';
+import { seldom } from './seldom.ts';
 import { type Servable, ServedModels } from './served-models.ts';
 import { readTls, type ServeTls } from './tls.ts';
 
@@ -33,6 +36,11 @@ export interface ServeOptions {
 export interface ServeLimits {
   /** Of a request's body, decompressed. Default 64 MiB. */
   readonly bodyBytes?: number;
+  /**
+   * Of all requests that come or wait for their answer, over HTTP and gRPC together. Above it the largest that is still coming is
+   * refused (503, UNAVAILABLE). At least twice `bodyBytes`. Default 256 MiB, or four times `bodyBytes` if that is more.
+   */
+  readonly bytesInFlight?: number;
   /** Inputs of a request, and outputs asked for. Default 256. */
   readonly tensors?: number;
   /** Of one tensor. Default 2^24. */
@@ -44,7 +52,7 @@ export interface ServeLimits {
 export interface ServeTimeouts {
   /** Until a request's headers are there. Default 10 s. */
   readonly headersMs?: number;
-  /** Until a request is there as a whole. Default 60 s. */
+  /** Until a request is there as a whole, or a message of a gRPC stream from its first byte. Default 60 s. */
   readonly requestMs?: number;
   /** Of a connection without a request. Default 65 s. */
   readonly keepAliveMs?: number;
@@ -54,16 +62,26 @@ export interface ServeTimeouts {
   readonly drainMs?: number;
 }
 
+export interface ServerStatus {
+  /** Bytes of requests that it holds, and requests that were refused for their limit. */
+  readonly requests: InFlightFigures;
+  /** Wrong tokens of admin routes, and requests that were refused for them. */
+  readonly guesses: { readonly wrong: number; readonly refused: number };
+}
+
 export interface RunningServer {
   readonly url: string;
   readonly port: number;
   /** Of gRPC; null without it. */
   readonly grpcPort: number | null;
+  /** What it holds, and what it has refused. */
+  readonly status: ServerStatus;
   /** Stops being ready, lets requests that are under way end, and closes. Sessions stay open. */
   close(): Promise<void>;
 }
 
 const LEAST_TOKEN_CHARACTERS = 16;
+const BYTES_IN_FLIGHT = 256 * 1024 * 1024;
 
 /** Up to what a timer can wait. */
 const time = v.pipe(positive, v.maxValue(2 ** 31 - 1));
@@ -87,6 +105,7 @@ const schema = v.strictObject({
   limits: v.optional(
     v.strictObject({
       bodyBytes: v.optional(count, 64 * 1024 * 1024),
+      bytesInFlight: v.optional(count),
       tensors: v.optional(count, 256),
       elements: v.optional(count, 2 ** 24),
       connections: v.optional(count, 4096),
@@ -124,27 +143,50 @@ const isSecret = (path: string) => path === 'token' || path === 'tls.key';
  * await session.warmUp();
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
-  const { log, tls, ...checked } = parseOptions(schema, options, 'serve', isSecret);
+  const { log: given, tls, token, ...checked } = parseOptions(schema, options, 'serve', isSecret);
+  const { host, timeouts, grpcPort, limits } = checked;
+  const bytesInFlight = limits.bytesInFlight ?? Math.max(BYTES_IN_FLIGHT, 4 * limits.bodyBytes);
+  const expected = `at least twice limits.bodyBytes (${limits.bodyBytes})`;
+  expectOption(bytesInFlight >= 2 * limits.bodyBytes, 'serve: limits.bytesInFlight', expected, bytesInFlight);
+  const log = typeof given === 'string' ? pino({ level: given }, pino.destination({ dest: 2, sync: false })) : given;
+  const inFlight = new BytesInFlight(
+    bytesInFlight,
+    seldom((refused) => log.warn({ refused, limit: bytesInFlight }, 'requests above the limit of bytes in flight were refused')),
+  );
+  const tellOfGuesses = seldom((refused) => log.warn({ refused }, 'admin requests were refused after too many wrong tokens'));
+  const guesses = token === undefined ? null : new Guesses(token, tellOfGuesses);
+  const status = (): ServerStatus => ({
+    requests: inFlight.figures,
+    guesses: guesses?.figures ?? { wrong: 0, refused: 0 },
+  });
   const shared = {
     ...checked,
     models: new ServedModels(checked.models),
-    token: checked.token,
     tls: tls && readTls(tls),
-    log: typeof log === 'string' ? pino({ level: log }, pino.destination({ dest: 2, sync: false })) : log,
+    inFlight,
+    log,
   };
-  const { host, timeouts, grpcPort } = checked;
-  const http = await listening(`${host}:${checked.port}`, () => startHttpServer(shared));
-  const quiet = logStrategies(shared.log);
+  const http = await listening(`${host}:${checked.port}`, () => startHttpServer({ ...shared, guesses, status }));
+  const quiet = logStrategies(log);
   const closeHttp = (): Promise<void> => {
     quiet();
     return http.close();
   };
-  if (grpcPort === undefined) return { ...http, close: closeHttp, grpcPort: null };
+  const running = (port: number | null, close: () => Promise<void>): RunningServer => ({
+    url: http.url,
+    port: http.port,
+    grpcPort: port,
+    get status() {
+      return status();
+    },
+    close,
+  });
+  if (grpcPort === undefined) return running(null, closeHttp);
   try {
-    const options = { ...shared, port: grpcPort, predictMs: timeouts.predictMs };
+    const { predictMs, requestMs } = timeouts;
+    const options = { ...shared, port: grpcPort, predictMs, requestMs };
     const grpc = await listening(`${host}:${grpcPort}`, () => startGrpcServer(options));
-    const close = async () => void (await Promise.all([closeHttp(), grpc.close(timeouts.drainMs)]));
-    return { url: http.url, port: http.port, grpcPort: grpc.address.port, close };
+    return running(grpc.address.port, async () => void (await Promise.all([closeHttp(), grpc.close(timeouts.drainMs)])));
   } catch (error) {
     await closeHttp();
     throw error;

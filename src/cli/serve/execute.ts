@@ -76,7 +76,11 @@ async function start({ models, options, log }: Running, token: string | undefine
     ...(options.grpc ? { grpcPort: options.grpcPort } : {}),
     ...(token === undefined ? {} : { token }),
     ...(tls ? { tls } : {}),
-    limits: { bodyBytes: options.bodyLimit, connections: options.maxConnections },
+    limits: {
+      bodyBytes: options.bodyLimit,
+      connections: options.maxConnections,
+      ...(options.bytesInFlight === undefined ? {} : { bytesInFlight: options.bytesInFlight }),
+    },
     timeouts: { predictMs: options.deadlineMs, drainMs: options.drainMs },
   });
   const facts = await Promise.all(models.map(factsOf));

@@ -30,6 +30,7 @@ export interface ServeCommandOptions {
   readonly weightsModel?: string;
   readonly weightsRequests?: string;
   readonly bodyLimit: number;
+  readonly bytesInFlight?: number;
   readonly maxConnections: number;
   readonly drainMs: number;
   readonly warmUp?: string;
@@ -89,6 +90,11 @@ export const serveOptions: readonly PipelineOption[] = [
   { flags: '--weights-model <name>', summary: 'what they are published as (default: the name that clients call the model)' },
   { flags: '--weights-requests <topic>', summary: 'where to ask for a snapshot when weights are missing' },
   { flags: '--body-limit <bytes>', summary: 'of a request, decompressed', default: 64 * 2 ** 20, number: 'whole' },
+  {
+    flags: '--bytes-in-flight <bytes>',
+    summary: 'of all requests that come or wait for their answer (default: 256 MiB, or four times --body-limit)',
+    number: 'whole',
+  },
   { flags: '--max-connections <count>', summary: 'open at once, of HTTP and gRPC each', default: 4096, number: 'whole' },
   { flags: '--drain-ms <ms>', summary: 'how long requests under way may take when it ends', default: 10_000, number: 'any' },
   { flags: '--warm-up <file>', summary: 'requests to warm up with: JSON of the protocol, one a line (default: made up)' },

@@ -14,6 +14,7 @@ import type { InferContext } from '../infer-request.ts';
 import { requestIdOf } from '../request-id.ts';
 import { shownText } from '../shown-text.ts';
 import { type TraceContext, traceContext, traceparentOf } from '../trace-context.ts';
+import { countAnswered, countDecoded } from './counted-calls.ts';
 import type { Received } from './service-definition.ts';
 import { statusOf } from './status.ts';
 
@@ -31,7 +32,7 @@ type AnyCall = ServerUnaryCall<unknown, unknown> | ServerDuplexStream<unknown, u
 const faults: ReadonlySet<status> = new Set([status.INTERNAL, status.UNAVAILABLE, status.DEADLINE_EXCEEDED]);
 
 /** One call from its beginning to the line in the log. */
-class Call {
+export class Call {
   readonly #call: AnyCall;
   readonly #settings: CallSettings;
   readonly #method: string;
@@ -61,6 +62,11 @@ class Call {
       deadlineMs: Math.min(this.#settings.predictMs, leftMs),
       origin: () => ({ requestId: this.#id, traceId: this.#trace.traceId, spanId: this.#trace.spanId }),
     };
+  }
+
+  /** Counts what the message that is being answered has become. */
+  countDecoded(bytes: number): void {
+    countDecoded(this.#call.metadata, bytes);
   }
 
   /** Says how it ended, to the client in the trailers, and to the log; `error` is null where it went well. */
@@ -136,6 +142,7 @@ export function streamed<I extends Message, O extends Message>(
     try {
       for await (const request of call) {
         const hasRoom = call.write(await answer(request as Received<I>, context));
+        countAnswered(call.metadata);
         if (!hasRoom) await once(call, 'drain', { signal: context.context.signal });
       }
       call.end(context.end(null).trailers);

@@ -1,5 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { BytesInFlight } from '../bytes-in-flight.ts';
+import { countCalls } from './counted-calls.ts';
 import type { InferLimits } from './infer-messages.ts';
 import { type HandlerOptions, inferenceHandlers } from './inference-handlers.ts';
 import { listen } from './listener.ts';
@@ -11,6 +13,9 @@ export interface GrpcServerOptions extends Omit<HandlerOptions, 'ready'> {
   readonly port: number;
   /** PEM. With `ca`, only clients with a certificate of its are let in. */
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | undefined } | undefined;
+  readonly inFlight: BytesInFlight;
+  /** Milliseconds until a message is there as a whole. */
+  readonly requestMs: number;
   readonly limits: InferLimits & { readonly bodyBytes: number; readonly connections: number };
   /** Calls at a time on one connection. Default 256. */
   readonly maxStreams?: number;
@@ -36,6 +41,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
     'grpc.keepalive_time_ms': keepaliveMs,
     'grpc.keepalive_timeout_ms': 20_000,
     'grpc.enable_channelz': 0,
+    interceptors: [countCalls(options.inFlight, limits.bodyBytes, options.requestMs)],
   });
   let open = true;
   server.addService(inferenceService, inferenceHandlers({ ...options, ready: () => open && options.models.ready }));

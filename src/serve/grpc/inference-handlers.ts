@@ -2,9 +2,10 @@ import { create } from '@bufbuild/protobuf';
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import { isRxgradError } from '../../errors.ts';
 import { infer } from '../infer.ts';
+import { decodedBytes, type InferRequest } from '../infer-request.ts';
 import { modelMetadata, repositoryIndex, serverMetadata } from '../metadata.ts';
 import type { ServedModel, ServedModels } from '../served-models.ts';
-import { type CallSettings, streamed, unary } from './calls.ts';
+import { type Call, type CallSettings, streamed, unary } from './calls.ts';
 import { type InferLimits, requestOf, responseOf } from './infer-messages.ts';
 import {
   type ModelConfigRequest,
@@ -52,6 +53,13 @@ export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplem
     return request.name === '' ? [...models] : [await modelOf(request)];
   }
 
+  function counted(message: ModelInferRequest, call: Call): InferRequest {
+    const request = requestOf(message, limits);
+    // Raw contents are views of the message, which is counted already.
+    if (message.rawInputContents.length === 0) call.countDecoded(2 * decodedBytes(request.inputs));
+    return request;
+  }
+
   return {
     serverLive: unary(options, 'ServerLive', () => create(ServerLiveResponseSchema, { live: true })),
     serverReady: unary(options, 'ServerReady', () => create(ServerReadyResponseSchema, { ready: ready() })),
@@ -82,7 +90,7 @@ export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplem
       create(RepositoryIndexResponseSchema, { models: repositoryIndex(models, request.ready) }),
     ),
     modelInfer: unary(options, 'ModelInfer', async (request: ModelInferRequest, call) =>
-      responseOf(await infer(models, requestOf(request, limits), call.context)),
+      responseOf(await infer(models, counted(request, call), call.context)),
     ),
     modelStreamInfer: streamed<ModelInferRequest, ReturnType<typeof answer>>(
       options,
@@ -90,7 +98,7 @@ export function inferenceHandlers(options: HandlerOptions): UntypedServiceImplem
       async (request, call) => {
         if (isRxgradError(request)) return failure(request, '');
         try {
-          return answer(responseOf(await infer(models, requestOf(request, limits), call.context)));
+          return answer(responseOf(await infer(models, counted(request, call), call.context)));
         } catch (error) {
           return failure(error, request.id);
         }

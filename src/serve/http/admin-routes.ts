@@ -1,6 +1,7 @@
 import bearerAuth from '@fastify/bearer-auth';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { RxgradError } from '../../errors.ts';
+import { isRxgradError, RxgradError } from '../../errors.ts';
+import type { Guesses } from '../guesses.ts';
 import type { ServedModel, ServedModels } from '../served-models.ts';
 import { shownText } from '../shown-text.ts';
 import { bodyOf } from './body.ts';
@@ -11,33 +12,44 @@ type AdminRequest = FastifyRequest<{ Params: { readonly model: string } }>;
 const empty: JsonObject = Object.freeze({});
 const labels = /^[A-Za-z_][\w.-]{0,63}$/;
 
+export interface AdminRoutesOptions {
+  readonly models: ServedModels;
+  /** Who knows the token; null where there is none. */
+  readonly guesses: Guesses | null;
+  /** What the server says of itself. */
+  status(): unknown;
+}
+
 /**
  * Routes that change what is served, below `/admin`, for who has the token. Without one they answer 403, whatever they are
  * asked.
  */
-export function addAdminRoutes(app: FastifyInstance, models: ServedModels, token: string | undefined): void {
+export function addAdminRoutes(app: FastifyInstance, { models, guesses, status }: AdminRoutesOptions): void {
   app.register(
     async (admin) => {
-      if (token === undefined) {
+      if (guesses === null) {
         admin.addHook('onRequest', async () => {
           throw new RxgradError('adminClosed', {});
         });
       } else {
-        const errorResponse = () => ({ error: new RxgradError('unauthorized', {}).message });
         admin.addHook('onRequest', async (_request, reply) => {
           reply.header('cache-control', 'no-store').header('www-authenticate', 'Bearer');
         });
-        // Compares in a time that does not tell how much of a token is right.
         await admin.register(bearerAuth, {
-          keys: [token],
-          errorResponse,
+          keys: [],
+          addHook: false,
+          auth: (token, { socket }) => guesses.isRight(token, socket.remoteAddress),
           specCompliance: 'rfc6749',
           verifyErrorLogLevel: 'debug',
         });
-        admin.addHook('onRequest', async (_request, reply) => {
-          reply.removeHeader('www-authenticate');
+        admin.addHook('onRequest', (request, reply, done) => {
+          admin.verifyBearerAuth!(request, reply, (error) => {
+            if (!error) reply.removeHeader('www-authenticate');
+            done(error && !isRxgradError(error) ? new RxgradError('unauthorized', {}) : error);
+          });
         });
       }
+      admin.get('/status', async () => status());
       addRoutes(admin, models);
     },
     { prefix: '/admin' },

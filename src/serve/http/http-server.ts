@@ -2,6 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { isRxgradError, RxgradError } from '../../errors.ts';
+import type { BytesInFlight } from '../bytes-in-flight.ts';
+import type { Guesses } from '../guesses.ts';
+import { seldom } from '../seldom.ts';
 import type { ServedModels } from '../served-models.ts';
 import { shownText } from '../shown-text.ts';
 import { addAdminRoutes } from './admin-routes.ts';
@@ -12,15 +15,18 @@ import { addProtocolRoutes } from './protocol-routes.ts';
 import { nameAnswer, requestId, requestLogger, traceOf } from './requests.ts';
 
 const IDLE_CHECK_MS = 50;
-const REFUSED_EVERY_MS = 10_000;
 
 /** As `serve` has checked them. */
 export interface HttpServerOptions {
   readonly models: ServedModels;
   readonly host: string;
   readonly port: number;
-  readonly token: string | undefined;
+  /** Who knows the token of the admin routes; null where they are closed. */
+  readonly guesses: Guesses | null;
+  readonly inFlight: BytesInFlight;
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | undefined } | undefined;
+  /** What the server says of itself. */
+  readonly status: () => unknown;
   readonly log: Logger;
   readonly logEvery: number;
   readonly limits: {
@@ -58,7 +64,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     if (!open) reply.header('connection', 'close');
     done();
   });
-  readBodies(app, limits.bodyBytes);
+  readBodies(app, limits.bodyBytes, options.inFlight);
   answerErrors(app, log);
   const logged = requestLogger(options);
   app.addHook('onResponse', (request, reply, done) => {
@@ -66,7 +72,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     done();
   });
   addProtocolRoutes(app, { models: options.models, limits, predictMs: timeouts.predictMs, isOpen: () => open });
-  addAdminRoutes(app, options.models, options.token);
+  addAdminRoutes(app, { models: options.models, guesses: options.guesses, status: options.status });
   const url = await app.listen({ host: options.host, port: options.port });
   const address = app.server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
@@ -130,7 +136,9 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
       const { traceId } = traceOf(request);
       log.error({ requestId: request.id, traceId, err: isRxgradError(error) ? { message } : error }, 'request failed');
     }
-    if (retry) reply.header('retry-after', '1');
+    if (retry) reply.header('retry-after', String(retry));
+    // The rest of the request, which nobody reads, would have to come before the next one.
+    if (!request.raw.complete) reply.header('connection', 'close');
     reply.code(status).header('content-type', 'application/json; charset=utf-8').send(errorBody(message));
   });
   app.setNotFoundHandler((request) => {
@@ -140,14 +148,11 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
 
 /** Says that connections above the limit were refused, not more than once in a while. */
 function tellOfRefused(app: FastifyInstance, log: Logger): void {
-  let refused = 0;
-  let toldAt = Number.NEGATIVE_INFINITY;
-  app.server.on('drop', () => {
-    refused++;
-    if (performance.now() - toldAt < REFUSED_EVERY_MS) return;
-    toldAt = performance.now();
-    log.warn({ refused, limit: app.server.maxConnections }, 'connections above the limit were refused');
-  });
+  const limit = app.server.maxConnections;
+  app.server.on(
+    'drop',
+    seldom((refused) => log.warn({ refused, limit }, 'connections above the limit were refused')),
+  );
 }
 
 async function drain(app: FastifyInstance, drainMs: number): Promise<void> {

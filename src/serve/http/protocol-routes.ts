@@ -1,10 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RxgradError } from '../../errors.ts';
 import { infer } from '../infer.ts';
+import { decodedBytes } from '../infer-request.ts';
 import { modelConfig, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from '../metadata.ts';
 import type { ServedModel, ServedModels } from '../served-models.ts';
 import { shownText } from '../shown-text.ts';
-import { bodyOf } from './body.ts';
+import { bodyOf, countDecoded } from './body.ts';
 import { type InferLimits, readInfer } from './read-infer.ts';
 import { readJsonObject } from './read-json.ts';
 import { connectionSignal, originOf } from './requests.ts';
@@ -93,7 +94,9 @@ const unsupported: readonly (readonly [('GET' | 'POST')[], string])[] = [
 async function answer(request: ModelRequest, reply: FastifyReply, options: ProtocolRoutesOptions): Promise<FastifyReply> {
   const { model: name, version } = request.params;
   const model = options.models.find(name);
-  const asked = readInfer(model, version ?? null, bodyOf(request.body), headerLengthOf(request), options.limits);
+  const headerLength = headerLengthOf(request);
+  const asked = readInfer(model, version ?? null, bodyOf(request.body), headerLength, options.limits);
+  countDecoded(request, decodedBytes(asked.inputs), headerLength !== null);
   const deadlineMs = deadlineOf(request, options.predictMs);
   const signal = connectionSignal(request.raw.socket);
   const response = await infer(options.models, asked, { signal, deadlineMs, origin: () => originOf(request) });

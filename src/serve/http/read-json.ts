@@ -3,11 +3,15 @@ import { RxgradError } from '../../errors.ts';
 import type { InferParameters } from '../infer-request.ts';
 import { shownText } from '../shown-text.ts';
 
+/** Objects and arrays in one text: each takes up to 35 times the memory of its two characters. */
+const MOST_PARTS = 1 << 20;
+
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** Reads a JSON object. Only its own properties are ever looked at, so that `__proto__` is a name like any other. */
 export function readJsonObject(bytes: Buffer, where: string): JsonObject {
   if (!isUtf8(bytes)) throw new RxgradError('invalidRequest', { where, expected: 'JSON in UTF-8', got: 'other bytes' });
+  assertModest(bytes, where);
   const text = bytes.toString('utf8');
   let value: unknown;
   try {
@@ -18,6 +22,15 @@ export function readJsonObject(bytes: Buffer, where: string): JsonObject {
     throw new RxgradError('invalidRequest', { where, expected: 'a JSON object', got });
   }
   return asObject(value, where);
+}
+
+/** Counts what a text would become in memory, before it does. Brackets within strings count, too. */
+function assertModest(bytes: Buffer, where: string): void {
+  if (bytes.length <= MOST_PARTS) return;
+  let parts = 0;
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] === 0x5b || bytes[i] === 0x7b) parts++;
+  if (parts <= MOST_PARTS) return;
+  throw new RxgradError('requestTooLarge', { where, expected: `${MOST_PARTS} arrays and objects`, got: `${parts}` });
 }
 
 export function asObject(value: unknown, where: string): JsonObject {

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import type { TestContext } from 'vitest';
 import { HotSwapSession, type HotSwapSessionOptions } from '../../../src/inference/hot-swap-session.ts';
+import { BytesInFlight } from '../../../src/serve/bytes-in-flight.ts';
 import { type GrpcServerOptions, startGrpcServer } from '../../../src/serve/grpc/grpc-server.ts';
 
 import { ServedModels } from '../../../src/serve/served-models.ts';
@@ -25,6 +26,8 @@ export async function serveGrpc(
     log,
     logEvery: 1,
     predictMs: 30_000,
+    inFlight: new BytesInFlight(2 ** 28),
+    requestMs: 60_000,
     tls: undefined,
     host: '127.0.0.1',
     port: 0,

@@ -47,8 +47,10 @@ describe('admin routes', () => {
   it('answer 401 without the token, before anything else', async (t) => {
     const { ask, lines } = await start(t, { token });
     const error = 'Expected the token of this server (Authorization: Bearer ...), got none, or another';
-    for (const [method, path] of routes) {
-      for (const authorization of [null, 'Bearer', `Bearer ${token}x`, `Bearer ${token.slice(1)}`, `Basic ${token}`, token]) {
+    for (const [i, [method, path]] of routes.entries()) {
+      // Ten wrong ones from an address are answered so.
+      const wrong = i < 5 ? [`Bearer ${token}x`, `Bearer ${token.slice(1)}`] : [];
+      for (const authorization of [null, 'Bearer', ...wrong, `Basic ${token}`, token]) {
         const headers: Record<string, string> = authorization === null ? {} : { authorization };
         const answer = await ask(path, { method, headers });
         expect([path, answer.status, answer.json]).toEqual([path, 401, { error }]);

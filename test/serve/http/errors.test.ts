@@ -96,7 +96,7 @@ it('refuses bodies that are no JSON, or of another kind', async (t) => {
   expect((await send('')).json.error).toBe('body: expected a JSON object, got no bytes');
   expect((await send(Buffer.of(0x7b, 0xff, 0x7d))).json.error).toBe('body: expected JSON in UTF-8, got other bytes');
   const over = await send(' '.repeat(1001));
-  expect([over.status, over.json.error]).toEqual([413, 'body: expected one within the limit of this server, got a larger one']);
+  expect([over.status, over.json.error]).toEqual([413, 'body: expected at most 1000 bytes, got 1001']);
   const form = await send('a=b', { 'content-type': 'application/x-www-form-urlencoded' });
   expect([form.status, form.json.error]).toEqual([
     415,

@@ -51,12 +51,14 @@ it('takes names of prototypes as names', async (t) => {
   expect(({} as { polluted?: true }).polluted).toBeUndefined();
 });
 
-it('keeps its memory through bodies over the limit and a million tiny tensors', async (t) => {
+it('keeps its memory through bodies over the limit, tiny tensors, and objects without end', async (t) => {
   const server = await start(t);
-  const tiny = `{"inputs":[${'{"name":"x","datatype":"FP32","shape":[1],"data":[1]},'.repeat(1_000_000)}{}]}`;
+  const tiny = `{"inputs":[${'{"name":"x","datatype":"FP32","shape":[1],"data":[1]},'.repeat(300_000)}{}]}`;
+  const tinier = `{"inputs":[${'{},'.repeat(20_000_000)}{}]}`;
   const large = Buffer.alloc(65 * 1024 * 1024, 0x20);
   const round = async () => {
-    expect((await send(server, tiny)).json.error).toBe('inputs: expected at most 256 tensors, got 1000001');
+    expect((await send(server, tiny)).json.error).toBe('inputs: expected at most 256 tensors, got 300001');
+    expect((await send(server, tinier)).json.error).toBe('body: expected at most 1048576 arrays and objects, got 20000003');
     const over = await server.ask('/v2/models/m/infer', { method: 'POST', body: large, headers }).catch(() => null);
     // A client that goes on sending may find the connection closed before it reads the answer.
     if (over) expect(over.status).toBe(413);

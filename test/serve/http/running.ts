@@ -41,6 +41,9 @@ export async function start(
   t.onTestFinished(() => server.close());
   return {
     ...server,
+    get status() {
+      return server.status;
+    },
     model: served,
     lines,
     async ask(path, { json, ...init } = {}) {
