@@ -60,12 +60,12 @@ export interface Step {
 
 /** The kernels and nothing else: gradients are in the arena, their norm is known. In place for 0 threads, else on a pool. */
 export function stepAlone(params: Parameters, { rule, config }: Setup, threads: number): Step {
-  const { arena, leftRight, weights } = params;
+  const { arena, leftRight } = params;
   const origin = params.origins.of(null);
   const calls = callsFor(params, rule, config);
   let count = 0;
   const begin = (execution: Execution, { kernel, scalars }: Pass): void => {
-    const [from, to] = [weights[leftRight.latest], weights[leftRight.target]];
+    const [from, to] = [leftRight.address(leftRight.latest), leftRight.address(leftRight.target)];
     for (const { call, offset, facts } of calls) {
       call.setWeights(from + offset, to + offset);
       call.setScalars(kernel, config.lr, scalars({ ...facts, count }));

@@ -61,10 +61,10 @@ const table = {
     409,
     'Expected one scan over these Parameters at a time, got a second subscription: unsubscribe the first, or give each its own Parameters',
   ],
-  readerTimeout: [
-    'stop',
-    500,
-    'Expected every reader to let go of version {version} within {timeoutMs} ms, but one still holds it: did its thread die?',
+  buffersInUse: [
+    'retry',
+    503,
+    'Expected a buffer for weights that nobody reads, but all {count} are being read, and there is no room for another: await params.whenFree(), then load again',
   ],
   kernelThreadFailed: ['stop', 500, 'Expected the threads of the kernel pool to go on, but one failed: {problem}'],
   outOfMemory: ['stop', 507, 'Expected room for {bytes} bytes in the arena, but its WebAssembly memory ends at {limit} bytes'],

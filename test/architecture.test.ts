@@ -173,3 +173,16 @@ it('touches WebAssembly in the kernels alone', () => {
   expect(users.filter((file) => !file.startsWith('src/kernels/'))).toEqual([]);
   expect(users).toContain('src/kernels/kernels.ts');
 });
+
+it('blocks a thread in its own threads alone, and at the exit: who reads weights, or computes, may be on the thread that waits', () => {
+  const blocking = files.filter((file) => /\bAtomics\.wait\(/.test(code(file)));
+  expect(blocking.toSorted()).toEqual([
+    // Threads that wait to be asked.
+    'src/inference/at-work.ts',
+    'src/inference/link-server.ts',
+    // The process ends, and lets threads end their runs.
+    'src/inference/stop-at-exit.ts',
+    // Threads of the pool, which wait for jobs.
+    'src/kernels/pool/job-queue.ts',
+  ]);
+});

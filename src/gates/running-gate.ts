@@ -152,7 +152,7 @@ export class RunningGate<L> {
     this.#triedMs = performance.now();
     this.#freezing = true;
     const { kept } = this.#params;
-    kept.keepLatest({ labels: ['candidate'], writer: update.params.seat }).then(
+    kept.keepLatest({ labels: ['candidate'] }).then(
       ({ version }) => {
         this.#freezing = false;
         if (this.#closed) return;

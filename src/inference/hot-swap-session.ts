@@ -73,6 +73,8 @@ export class HotSwapSession {
     const weights = params ?? Parameters.create(specs);
     if (!weights.finite) throw new RxgradError('weightsNotFinite', { version: weights.version });
     const inputs = modelInputs(model);
+    // In the middle of a step there is nothing whole to be read, where there was no reader so far.
+    while (weights.leftRight.written === weights.leftRight.live) await weights.whenFree();
     // A reader from the beginning: weights are never written in place while others come and go.
     const reader = weights.reader();
     try {
@@ -107,6 +109,7 @@ export class HotSwapSession {
     this.#providers = providers;
     this.#workers = workers;
     this.#maxBatch = maxBatch;
+    params.leftRight.followers.add(this.#shown);
   }
 
   get outputNames(): readonly string[] {
@@ -172,8 +175,7 @@ export class HotSwapSession {
 
   /** Makes the newest weights of {@link params} the ones that predictions use. */
   swap(): void {
-    if (this.params.swap()) this.#versions.note();
-    this.#strategy.changed();
+    this.params.swap();
   }
 
   /** The versions that there are, newest first: the live one, those in memory, those in the checkpoints. */
@@ -190,30 +192,30 @@ export class HotSwapSession {
    * Makes an earlier version live, by its number or a label, and keeps it so until {@link unpin}; training goes on. Without
    * one: the newest in memory that is older than the live one.
    */
-  async rollback(version?: number | string): Promise<VersionEntry> {
-    const entry = await this.#versions.rollback(version);
-    this.#strategy.changed();
-    return entry;
+  rollback(version?: number | string): Promise<VersionEntry> {
+    return this.#versions.rollback(version);
   }
 
   /** Keeps the live version live, or makes another one so, until {@link unpin}. */
-  async pin(version?: number | string): Promise<VersionEntry> {
-    const entry = await this.#versions.pin(version);
-    this.#strategy.changed();
-    return entry;
+  pin(version?: number | string): Promise<VersionEntry> {
+    return this.#versions.pin(version);
   }
 
   /** Lets the newest weights go live again, or what a gate has chosen. */
   unpin(): VersionEntry {
-    const entry = this.#versions.unpin();
-    this.#strategy.changed();
-    return entry;
+    return this.#versions.unpin();
   }
 
   /** Gives a version a name, such as `stable`; whichever had it loses it. It stays in memory as long as it has one. */
   label(version: number | string, name: string): Promise<VersionEntry> {
     return this.#versions.label(version, name);
   }
+
+  /** Whoever has shown other weights. */
+  readonly #shown = (): void => {
+    this.#versions.note();
+    this.#strategy.changed();
+  };
 
   /** Null stands for the live weights. */
   #slotOf(version: number | string): Slot | null {
@@ -225,6 +227,7 @@ export class HotSwapSession {
   async dispose(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    this.params.leftRight.followers.delete(this.#shown);
     await this.#pool.close();
   }
 }

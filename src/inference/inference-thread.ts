@@ -3,7 +3,6 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { isRxgradError } from '../errors.ts';
 import { type SharedWeights, WeightsReader } from '../params/weights-reader.ts';
 import { LinkServer } from './link-server.ts';
-import { liveRun } from './live-run.ts';
 import { LocalRunner } from './local-runner.ts';
 import { type ModelSource, type Opening, openSession } from './open-session.ts';
 import type { SharedLink } from './thread-link.ts';
@@ -42,9 +41,6 @@ async function open(): Promise<InferenceSession | null> {
 }
 
 async function serve(opened: InferenceSession): Promise<void> {
-  const reader = WeightsReader.attach(weights);
-  const runner = new LocalRunner(opened, reader);
-  await new LinkServer(link, inputNames).serve(opened.outputNames, (feeds, slot) =>
-    liveRun(runner, reader, link.words, feeds, slot),
-  );
+  const runner = new LocalRunner(opened, WeightsReader.attach(weights));
+  await new LinkServer(link, inputNames).serve(opened.outputNames, (feeds, slot) => runner.run(feeds, slot));
 }

@@ -1,19 +1,8 @@
 import type { Slot } from '../params/left-right.ts';
-import type { Parameters } from '../params/parameters.ts';
 import { wokenAt } from '../threads.ts';
 import type { Feeds, RunResult } from './runner.ts';
 import { ownTensor } from './tensor-frame.ts';
-import {
-  ANSWERED,
-  answerOf,
-  COUNTS,
-  HELD,
-  LANES,
-  REQUESTED,
-  requestNumbers,
-  type SharedLink,
-  TensorLane,
-} from './thread-link.ts';
+import { ANSWERED, answerOf, COUNTS, LANES, REQUESTED, requestNumbers, type SharedLink, TensorLane } from './thread-link.ts';
 
 interface Waiting {
   readonly resolve: (result: RunResult) => void;
@@ -119,11 +108,4 @@ export class LinkClient {
       resolve({ outputs, ...answerOf(answer.numbers) });
     }
   }
-}
-
-/** Undoes what a thread that ended has left marked, and takes leave for it. */
-export function letGo(words: Int32Array, { leftRight }: Parameters): void {
-  const held = Atomics.exchange(words, HELD, 0);
-  if (held > 0) leftRight.release(held - 1);
-  leftRight.detach();
 }

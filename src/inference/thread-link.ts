@@ -18,14 +18,12 @@ const WORDS = 16;
 export const REQUESTED = 0;
 /** How many were answered, up to {@link COUNTS}. */
 export const ANSWERED = WORDS;
-/** The slot that the thread reads, plus one; 0 for none. */
-export const HELD = 2 * WORDS;
 /** Whether the thread is at work (1), or waits. */
-export const BUSY = 3 * WORDS;
+export const BUSY = 2 * WORDS;
 export const COUNTS = 2 ** 30;
 export const STOPPED = -(2 ** 31);
 // What is on its way in a lane, beside what is in memory.
-const BESIDE = 4 * WORDS;
+const BESIDE = 3 * WORDS;
 const NOTHING = 0;
 const BUFFER = 1;
 const PROBLEM = 2;
@@ -35,7 +33,7 @@ const FRAME = 64;
 const SMALLEST_BYTES = 2 ** 12;
 
 export function linkWords(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(4 * WORDS * (4 + 2 * LANES)));
+  return new Int32Array(new SharedArrayBuffer(4 * WORDS * (3 + 2 * LANES)));
 }
 
 /**

@@ -67,15 +67,16 @@ export class Versions {
     this.#everyVersions = keep?.everyVersions ?? never;
   }
 
-  /** Is told that weights went live: keeps them, if it is time. */
+  /** Is told that other weights went live, whoever has shown them: keeps them, if it is time. */
   note(): void {
     if (this.#keeping || (this.#everyMs === Number.POSITIVE_INFINITY && this.#everyVersions === Number.POSITIVE_INFINITY)) return;
     const now = performance.now();
-    const { liveVersion } = this.#params;
+    const { liveVersion, kept } = this.#params;
+    if (kept.has(liveVersion)) return;
     if (now - this.#keptAtMs < this.#everyMs && liveVersion - this.#keptVersion < this.#everyVersions) return;
     this.#keptAtMs = now;
     this.#keptVersion = liveVersion;
-    this.#keeping = this.#params.kept
+    this.#keeping = kept
       .keep()
       .catch((error: Error) => process.emitWarning(error.message, { code: 'RXGRAD_VERSION_NOT_KEPT' }))
       .finally(() => {
@@ -123,7 +124,7 @@ export class Versions {
   async pin(version?: number | string): Promise<VersionEntry> {
     const params = this.#params;
     if (version === undefined || (version === params.liveVersion && !params.kept.has(version))) params.pin();
-    else params.pin(await this.#inMemory(version));
+    else await this.#inMemory(version, (kept) => params.pin(kept));
     return this.#entry({ ...params.live, labels: this.#labelsOf(params.liveVersion) });
   }
 
@@ -137,17 +138,17 @@ export class Versions {
   async label(version: number | string, name: string): Promise<VersionEntry> {
     const { kept, liveVersion } = this.#params;
     if (version === liveVersion && !kept.has(version)) return this.keep([name]);
-    await this.#inMemory(version);
-    return this.#entry(kept.label(version, name));
+    return this.#inMemory(version, () => this.#entry(kept.label(version, name)));
   }
 
   unlabel(name: string): void {
     this.#params.kept.unlabel(name);
   }
 
-  async #inMemory(version: number | string): Promise<KeptVersion> {
+  /** Does something with a version that is in memory, or is brought there, in the same turn: it may be let go in the next. */
+  async #inMemory<T>(version: number | string, use: (kept: KeptVersion) => T): Promise<T> {
     const { kept } = this.#params;
-    if (kept.has(version) || typeof version === 'string' || !this.#source) return kept.find(version);
+    if (kept.has(version) || typeof version === 'string' || !this.#source) return use(kept.find(version));
     const entry = (await this.#source.list()).find((one) => one.version === version);
     if (!entry) {
       const expected = (await this.list()).map((one) => one.version).join(', ');
@@ -158,7 +159,7 @@ export class Versions {
     if (!Object.values(weights).every((values) => values.every(Number.isFinite))) {
       throw new RxgradError('weightsNotFinite', { version });
     }
-    return kept.add({ version, madeAtMs: entry.savedAtMs, position: null }, weights);
+    return use(kept.add({ version, madeAtMs: entry.savedAtMs, position: null }, weights));
   }
 
   #labelsOf(version: number): readonly string[] {

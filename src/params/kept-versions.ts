@@ -2,11 +2,11 @@ import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { RxgradError } from '../errors.ts';
 import { copyBytes } from '../kernels/kernels.ts';
 import { expectOption } from '../options.ts';
-import { MOST_KEPT, type Origin, type Slot } from './left-right.ts';
+import type { Origin, Slot } from './left-right.ts';
 import type { WeightsFacts } from './origins.ts';
-import type { ScanSeat } from './scan-seat.ts';
+import { MOST_KEPT, WRITER_SLOTS } from './slot-table.ts';
+import { viewsAt, type Weights } from './slot-views.ts';
 import type { WeightBuffers } from './weight-buffers.ts';
-import { viewsAt, type Weights } from './weights-reader.ts';
 
 /** A version whose weights are kept in memory: to show it is the flip of an index. */
 export interface KeptVersion extends WeightsFacts {
@@ -38,7 +38,7 @@ export class KeptVersions {
   readonly #owner: WeightBuffers;
   /** Oldest first. */
   #kept: Kept[] = [];
-  #free: Slot[] = Array.from({ length: MOST_KEPT }, (_, i) => 2 + i);
+  #free: Slot[] = Array.from({ length: MOST_KEPT }, (_, i) => WRITER_SLOTS + i);
   #limit = DEFAULT_LIMIT;
   /** One copy at a time. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -85,22 +85,20 @@ export class KeptVersions {
   /** Keeps the live version. The scan goes on meanwhile, up to where it would write over it. */
   keep(options: KeepOptions = {}): Promise<KeptVersion> {
     const { leftRight } = this.#owner;
-    const slot = leftRight.acquire();
-    return this.#inTurn(() => this.#copy(slot, options)).finally(() => leftRight.release(slot));
+    return this.#keepHeld(leftRight.readers.own.acquire(), options);
   }
 
-  /**
-   * Keeps the newest version, which may not be live. To be called between two steps; the next one waits until it is copied.
-   * `writer` is the seat of the scan that writes it: default the parameters' own.
-   */
-  keepLatest(options: KeepOptions & { readonly writer?: ScanSeat } = {}): Promise<KeptVersion> {
-    const { leftRight, seat, finiteness } = this.#owner;
-    if (!finiteness.all)
-      return Promise.reject(new RxgradError('weightsNotFinite', { version: leftRight.version(leftRight.latest) }));
-    const slot = leftRight.latest;
-    const copied = this.#inTurn(() => this.#copy(slot, options));
-    (options.writer ?? seat).hold(copied.then(() => {}));
-    return copied;
+  /** Keeps the newest version, which may not be live. To be called between two steps. The scan goes on as with {@link keep}. */
+  async keepLatest(options: KeepOptions = {}): Promise<KeptVersion> {
+    const { leftRight, finiteness } = this.#owner;
+    const { latest, readers } = leftRight;
+    if (!finiteness.all) throw new RxgradError('weightsNotFinite', { version: leftRight.version(latest) });
+    if (leftRight.written === latest) {
+      const advice = 'keep it where an update arrives';
+      throw new RxgradError('stepUnderWay', { what: `version ${leftRight.version(latest)} to be kept`, advice });
+    }
+    readers.own.hold(latest);
+    return this.#keepHeld(latest, options);
   }
 
   /** Keeps weights that come from elsewhere, such as a checkpoint. */
@@ -148,6 +146,12 @@ export class KeptVersions {
     return done;
   }
 
+  /** Keeps what lies in a slot that is marked, and lets go of it. */
+  #keepHeld(slot: Slot, options: KeepOptions): Promise<KeptVersion> {
+    const { own } = this.#owner.leftRight.readers;
+    return this.#inTurn(() => this.#copy(slot, options)).finally(() => own.release(slot));
+  }
+
   async #copy(slot: Slot, options: KeepOptions): Promise<KeptVersion> {
     const { arena, leftRight, byteLength } = this.#owner;
     const facts = leftRight.facts(slot);
@@ -170,7 +174,8 @@ export class KeptVersions {
     const { arena, leftRight, origins, byteLength } = this.#owner;
     const slot = this.#free.shift()!;
     const address = copied ?? arena.allocate(byteLength);
-    leftRight.describe(slot, version, origin, address);
+    leftRight.table.place(slot, address);
+    leftRight.table.describe(slot, version, origin);
     const kept = { ...origins.factsOf(leftRight.facts(slot)), slot, address, labels: new Set<string>() };
     this.#kept.push(kept);
     return kept;
@@ -187,8 +192,7 @@ export class KeptVersions {
   }
 
   #isIdle({ slot }: Kept): boolean {
-    const { leftRight } = this.#owner;
-    return slot !== leftRight.live && slot !== leftRight.wished && leftRight.isFree(slot);
+    return this.#owner.leftRight.isIdle(slot);
   }
 
   #drop(kept: Kept): void {

@@ -1,6 +1,13 @@
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
-import type { ParameterPlace } from './weights-reader.ts';
+
+/** Where a parameter lies: `offset` counts bytes from the start of its weight buffer. */
+export interface ParameterPlace {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly offset: number;
+  readonly length: number;
+}
 
 /** A parameter as it is given: dims and, row-major, as many values; zeros where there are none. */
 export interface ParameterSpec {

@@ -16,29 +16,33 @@ export interface LoadOptions {
   readonly madeAtMs?: number;
 }
 
-/** Writes weights as one new version, which is the newest then, blocking the thread where the side to be written is still being read. */
+/** Writes weights as one new version, which is the newest then. Where the side to be written is being read, another buffer takes its place. */
 export function loadWeights(
   params: WeightBuffers,
   values: Readonly<Record<string, ArrayLike<number>>>,
   { version, position = null, madeAtMs }: LoadOptions,
 ): void {
   assertNoDifferences(Object.entries(values).flatMap(([name, data]) => differencesOf(params.places, name, data)));
-  if (params.seat.held) {
-    throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice: 'wait for what copies them' });
+  const { seat, leftRight, arena, places, byteLength, origins } = params;
+  if (seat.held || (seat.busy && leftRight.written !== null)) {
+    const advice = 'await params.whenFree(), then load again';
+    throw new RxgradError('stepUnderWay', { what: 'weights to be loaded', advice });
   }
-  const { leftRight, arena, places, byteLength, origins } = params;
+  // What cannot be read as numbers fails before anything is written.
+  const written = [...places.entries()].flatMap(([index, place]) => {
+    const data = Object.hasOwn(values, place.name) ? values[place.name]! : null;
+    return data ? [{ index, ...place, data: data instanceof Float32Array ? data : Float32Array.from(data) }] : [];
+  });
   const writer = new WeightsWriter(params);
-  leftRight.waitUntilFree(leftRight.target);
-  writer.begin();
+  writer.beginWhole();
   const { bytes } = arena;
   if (!writer.inPlace) copyBytes(bytes, bytes, writer.to, writer.from, writer.from + byteLength);
-  const written = [...places.entries()].filter(([, { name }]) => Object.hasOwn(values, name));
-  for (const [index, { name, offset, length }] of written) {
-    arena.floats(writer.to + offset, length).set(values[name]!);
+  for (const { index, offset, length, data } of written) {
+    arena.floats(writer.to + offset, length).set(data);
     noteFinite(params, index, 'all', writer.to);
   }
   writer.commit(version ?? leftRight.version(leftRight.latest) + 1, origins.of(position, madeAtMs), (noted) => {
-    for (const [index] of written) noted.add(index);
+    for (const { index } of written) noted.add(index);
   });
 }
 

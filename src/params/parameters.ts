@@ -1,3 +1,4 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { Arena } from '../kernels/arena.ts';
@@ -6,16 +7,17 @@ import { Changes } from './changes.ts';
 import { Differences } from './differences.ts';
 import { Finiteness } from './finiteness.ts';
 import { type KeptVersion, KeptVersions } from './kept-versions.ts';
-import { layOut, type ParameterSpec, specsSchema } from './layout.ts';
-import { CONTROL_BYTES, LeftRight } from './left-right.ts';
+import { layOut, type ParameterPlace, type ParameterSpec, specsSchema } from './layout.ts';
+import { LeftRight } from './left-right.ts';
 import { type LoadOptions, loadWeights } from './load-weights.ts';
 import { noteFinite } from './note-finite.ts';
 import { Origins, type WeightsFacts } from './origins.ts';
 import { type Parameter, parameterOf } from './parameter.ts';
 import { ScanSeat } from './scan-seat.ts';
+import { SlotViews, type Weights } from './slot-views.ts';
 import { planStateDict, readStateDict, shapeOfStateDict } from './state-dict.ts';
 import { type TensorFilePlan, writeTensorFile } from './tensor-file.ts';
-import { type ParameterPlace, type SharedWeights, viewsAt, type Weights, WeightsReader } from './weights-reader.ts';
+import { type SharedWeights, WeightsReader } from './weights-reader.ts';
 
 export type { Parameter } from './parameter.ts';
 
@@ -40,9 +42,7 @@ export class Parameters implements Iterable<Parameter> {
   readonly byteLength: number;
   readonly arena: Arena;
   readonly leftRight: LeftRight;
-  /** Addresses of the two weight buffers. */
-  readonly weights: readonly [number, number];
-  /** What the side without the newest weights lacks. Who writes weights keeps it. */
+  /** What the buffer that holds the newest weights has beside the other one that is written in turn. The writer keeps it. */
   readonly differences: Differences;
   /** Who is told what is written, beside {@link differences}. */
   readonly followers = new Set<Changes>();
@@ -56,9 +56,8 @@ export class Parameters implements Iterable<Parameter> {
   readonly finiteness: Finiteness;
   /** Versions that stay in memory. */
   readonly kept: KeptVersions;
-  readonly #control: number;
   readonly #byName: ReadonlyMap<string, Parameter>;
-  readonly #sides: readonly [Weights, Weights];
+  readonly #views: SlotViews;
 
   /**
    * Copies the given values into a new arena. `version` is the number of these weights (default 0); `shardOf` names all parameters
@@ -92,21 +91,20 @@ export class Parameters implements Iterable<Parameter> {
     this.byteLength = byteLength;
     this.arena = arena;
     this.shardOf = shardOf;
-    this.#control = this.arena.allocate(CONTROL_BYTES);
-    this.weights = [this.arena.allocate(byteLength), this.arena.allocate(byteLength)];
-    this.leftRight = new LeftRight(this.arena.memory.buffer, this.#control);
-    this.#sides = [this.viewsOf(this.weights[0]), this.viewsOf(this.weights[1])];
+    this.leftRight = new LeftRight(arena, byteLength);
+    const { latest, table } = this.leftRight;
+    this.#views = new SlotViews(arena.memory, places, table);
     for (const { name } of places) {
       const { data } = specs[name]!;
-      if (data) this.#sides[0][name]!.set(data);
+      if (data) this.latest[name]!.set(data);
     }
     this.differences = new Differences(this.arena, places);
     this.finiteness = new Finiteness(places.length);
     this.kept = new KeptVersions(this);
     const origin = this.origins.of(null);
-    for (const side of [1, 0] as const) this.leftRight.describe(side, version, origin, this.weights[side]);
-    this.leftRight.commit(0, version, origin);
-    for (const [index, { name }] of places.entries()) if (specs[name]!.data) noteFinite(this, index, 'all', this.weights[0]);
+    for (const slot of [0, 1]) table.describe(slot, version, origin);
+    const address = table.address(latest);
+    for (const [index, { name }] of places.entries()) if (specs[name]!.data) noteFinite(this, index, 'all', address);
     this.#byName = new Map(places.map((place) => [place.name, parameterOf(this, place)]));
   }
 
@@ -127,6 +125,11 @@ export class Parameters implements Iterable<Parameter> {
   /** What is known of the weights that readers see. */
   get live(): WeightsFacts {
     return this.origins.factsOf(this.leftRight.facts(this.leftRight.live));
+  }
+
+  /** What is known of the newest weights. */
+  get newest(): WeightsFacts {
+    return this.origins.factsOf(this.leftRight.facts(this.leftRight.latest));
   }
 
   /** Whether the newest weights are free of NaN and Infinity. Those that are not never go live. */
@@ -168,16 +171,28 @@ export class Parameters implements Iterable<Parameter> {
 
   /** The newest weights by name: views, lent until the next step. */
   get latest(): Weights {
-    return this.#sides[this.leftRight.latest];
+    return this.#views.of(this.leftRight.latest);
   }
 
   /**
    * Replaces weights (all or some of them, lengths as they are) by one new version, which goes live at once. Optimizer
-   * state stays as it is.
+   * state stays as it is. Never waits for readers: where they hold what would be written, it takes another buffer. Throws
+   * `stepUnderWay` in the middle of a step, and `buffersInUse` where there is no other buffer: see {@link whenFree}.
    */
   load(values: Readonly<Record<string, ArrayLike<number>>>, options: LoadOptions = {}): void {
     loadWeights(this, values, options);
     this.swap();
+  }
+
+  /** Resolves when weights can be loaded with no further buffer: no step is under way, and nobody reads what would be written. */
+  async whenFree(): Promise<void> {
+    const { seat, leftRight } = this;
+    const isBusy = (): boolean => seat.busy && leftRight.written !== null;
+    while (seat.held || isBusy() || !leftRight.isFree(leftRight.target)) {
+      await seat.held;
+      await leftRight.readers.untilFree(() => leftRight.target);
+      while (isBusy()) await eventLoopTurn();
+    }
   }
 
   /** Begins to follow what is written. To be closed by whoever asks. */
@@ -200,15 +215,16 @@ export class Parameters implements Iterable<Parameter> {
     return leftRight.live === leftRight.latest;
   }
 
-  /** Makes a kept version visible to readers, unless others are pinned. Tells whether it is. */
-  show({ slot }: KeptVersion): boolean {
+  /** Makes a kept version visible to readers, unless others are pinned. Tells whether it is. Throws where it was let go meanwhile. */
+  show({ version }: KeptVersion): boolean {
+    const { slot } = this.kept.find(version);
     this.leftRight.show(slot);
     return this.leftRight.live === slot;
   }
 
-  /** Makes a kept version, or what is live, the one that readers see until {@link unpin}. */
+  /** Makes a kept version, or what is live, the one that readers see until {@link unpin}. Throws where it was let go meanwhile. */
   pin(kept?: KeptVersion): void {
-    this.leftRight.pin(kept?.slot);
+    this.leftRight.pin(kept && this.kept.find(kept.version).slot);
   }
 
   /** Makes visible what would have been, if nothing had been pinned. */
@@ -220,10 +236,22 @@ export class Parameters implements Iterable<Parameter> {
     leftRight.unpin();
   }
 
-  /** Hands out what a reader on another thread needs, and announces that reader. */
+  /**
+   * Hands out what one reader on another thread needs, and announces that reader. It lives until it is closed or its thread ends,
+   * however long it reads. Of threads that this one starts that is known; for others, see {@link letGo}.
+   */
   share(): SharedWeights {
-    this.leftRight.attach();
-    return { memory: this.arena.memory, control: this.#control, places: this.places };
+    const { live, written, control, readers } = this.leftRight;
+    if (written === live) {
+      const advice = 'ask where an update arrives, or await params.whenFree() first';
+      throw new RxgradError('stepUnderWay', { what: 'a reader to be announced', advice });
+    }
+    return { memory: this.arena.memory, control, places: this.places, reader: readers.announce() };
+  }
+
+  /** Takes leave for a reader whose thread has ended, and lets go of what it was reading. `shared` is what was handed out for it. */
+  letGo(shared: SharedWeights): void {
+    this.leftRight.readers.letGo(shared.reader);
   }
 
   /** A reader on this thread. */
@@ -261,10 +289,5 @@ export class Parameters implements Iterable<Parameter> {
     const { weights, version, state } = readStateDict(this.places, source, parsed);
     this.load(weights, { version: version ?? this.version + 1 });
     this.seat.load(state);
-  }
-
-  /** Views of a buffer that is laid out as the weights are. */
-  viewsOf(address: number): Weights {
-    return viewsAt(this.arena.memory.buffer, this.places, address);
   }
 }

@@ -55,11 +55,16 @@ export class ScanSeat {
 
   /** The state of the scan that is under way or was last, or what was loaded. To be asked for between two steps. */
   state(): KeptState | null {
-    if (this.#scan?.busy) {
+    if (this.busy) {
       const advice = 'ask where an update arrives';
       throw new RxgradError('stepUnderWay', { what: 'a state dict to be asked for', advice });
     }
     return this.#scan?.state() ?? this.#loaded;
+  }
+
+  /** Whether other threads are at a step. */
+  get busy(): boolean {
+    return this.#scan?.busy ?? false;
   }
 
   /** Whether no event waits for its step. */

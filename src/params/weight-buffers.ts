@@ -15,9 +15,7 @@ export interface WeightBuffers {
   readonly places: readonly ParameterPlace[];
   /** Bytes of a buffer. */
   readonly byteLength: number;
-  /** Addresses of the two buffers. */
-  readonly weights: readonly [number, number];
-  /** What the side without the newest weights lacks. */
+  /** What the buffer that holds the newest weights has beside the other one that is written in turn. */
   readonly differences: Differences;
   /** Who is told what is written, beside {@link differences}. */
   readonly followers: ReadonlySet<Changes>;

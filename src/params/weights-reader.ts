@@ -1,23 +1,23 @@
+import { threadId } from 'node:worker_threads';
+import { RxgradError } from '../errors.ts';
 import { copyBytes, type SharedMemory } from '../kernels/kernels.ts';
-import { LeftRight, type Slot, type SlotFacts } from './left-right.ts';
+import type { ParameterPlace } from './layout.ts';
+import { ReaderMarks } from './reader-marks.ts';
+import type { AnnouncedReader } from './readers.ts';
+import { type Slot, type SlotFacts, SlotTable } from './slot-table.ts';
+import { SlotViews, type Weights } from './slot-views.ts';
 
-/** Where a parameter lies: `offset` counts bytes from the start of its weight buffer. */
-export interface ParameterPlace {
-  readonly name: string;
-  readonly dims: readonly number[];
-  readonly offset: number;
-  readonly length: number;
-}
+export type { ParameterPlace } from './layout.ts';
+export type { Weights } from './slot-views.ts';
 
-/** What another thread needs to read weights in place. Survives `postMessage` and `workerData`. */
+/** What one reader on another thread needs to read weights in place. Survives `postMessage` and `workerData`. */
 export interface SharedWeights {
   readonly memory: SharedMemory;
   readonly control: number;
   readonly places: readonly ParameterPlace[];
+  /** The reader that it is for. */
+  readonly reader: AnnouncedReader;
 }
-
-/** Weights by parameter name, row-major. */
-export type Weights = Readonly<Record<string, Float32Array>>;
 
 /**
  * Reads the live weights in place, from any thread. What it sees between `acquire` and `release` is one version, whole.
@@ -30,70 +30,70 @@ export type Weights = Readonly<Record<string, Float32Array>>;
 export class WeightsReader {
   readonly places: readonly ParameterPlace[];
   readonly #memory: SharedMemory;
-  readonly #leftRight: LeftRight;
-  /** Views of each slot that was read, and where it lay then. */
-  readonly #views: { readonly address: number; readonly weights: Weights }[] = [];
-  #attached = true;
+  readonly #table: SlotTable;
+  readonly #marks: ReaderMarks;
+  readonly #views: SlotViews;
 
-  /** Joins weights that {@link Parameters.share} has handed out (it has announced this reader already). */
+  /** Joins weights that {@link Parameters.share} has handed out for this one reader. */
   static attach(shared: SharedWeights): WeightsReader {
     return new WeightsReader(shared);
   }
 
-  private constructor({ memory, control, places }: SharedWeights) {
+  private constructor({ memory, control, places, reader }: SharedWeights) {
     this.places = places;
     this.#memory = memory;
-    this.#leftRight = new LeftRight(memory.buffer, control);
+    this.#table = new SlotTable(memory.buffer, control);
+    this.#marks = new ReaderMarks(this.#table, memory.buffer, reader.address);
+    this.#views = new SlotViews(memory, places, this.#table);
+    if (!this.#marks.attach(reader.id, threadId)) {
+      const [expected, got] = ['what params.share() returned, for one reader', 'what another reader has taken'];
+      throw new RxgradError('invalidOption', { option: 'WeightsReader.attach', expected, got });
+    }
   }
 
   /** Marks the live version as being read and returns its slot. Pair each call with {@link release}. */
   acquire(): Slot {
-    return this.#leftRight.acquire();
+    return this.#marks.acquire();
   }
 
   /** Marks a kept slot as being read, whatever is live: for the thread that keeps it. */
   hold(slot: Slot): void {
-    this.#leftRight.hold(slot);
+    this.#marks.hold(slot);
   }
 
   release(slot: Slot): void {
-    this.#leftRight.release(slot);
+    this.#marks.release(slot);
   }
 
   /** The weights of a slot: views, valid while it is acquired. Those of a slot that holds the same buffer as before are the same. */
   weights(slot: Slot): Weights {
-    const address = this.#leftRight.address(slot);
-    const known = this.#views[slot];
-    if (known?.address === address) return known.weights;
-    const weights = viewsAt(this.#memory.buffer, this.places, address);
-    this.#views[slot] = { address, weights };
-    return weights;
+    return this.#views.of(slot);
   }
 
   /** Copies the weights of an acquired slot, laid out as {@link places} say. */
   copy(slot: Slot, to: Uint8Array): void {
-    const address = this.#leftRight.address(slot);
+    const address = this.#table.address(slot);
     const { offset, length } = this.places.at(-1)!;
     copyBytes(new Uint8Array(this.#memory.buffer, address, offset + 4 * length), to, 0);
   }
 
   version(slot: Slot): number {
-    return this.#leftRight.version(slot);
+    return this.#table.version(slot);
   }
 
   /** What is known of an acquired slot's weights. See {@link Parameters.factsOf}. */
   facts(slot: Slot): SlotFacts {
-    return this.#leftRight.facts(slot);
+    return this.#table.facts(slot);
   }
 
   /** The slot that is live now. */
   get live(): Slot {
-    return this.#leftRight.live;
+    return this.#table.live;
   }
 
   /** The version that is live now. */
   get liveVersion(): number {
-    return this.#leftRight.version(this.#leftRight.live);
+    return this.#table.version(this.#table.live);
   }
 
   /** Runs a function over one version of the weights. They are lent for the duration of the call. */
@@ -108,12 +108,6 @@ export class WeightsReader {
 
   /** Takes leave: without readers, the scan steps in place again. */
   close(): void {
-    if (this.#attached) this.#leftRight.detach();
-    this.#attached = false;
+    this.#marks.close();
   }
-}
-
-/** Views of a buffer that is laid out as weights are. */
-export function viewsAt(buffer: ArrayBufferLike, places: readonly ParameterPlace[], address: number): Weights {
-  return Object.fromEntries(places.map(({ name, offset, length }) => [name, new Float32Array(buffer, address + offset, length)]));
 }

@@ -1,5 +1,5 @@
 import type { Difference, Written } from './differences.ts';
-import type { Origin, Side } from './left-right.ts';
+import type { Origin, Slot } from './left-right.ts';
 import type { WeightBuffers } from './weight-buffers.ts';
 
 /**
@@ -8,7 +8,7 @@ import type { WeightBuffers } from './weight-buffers.ts';
  */
 export class WeightsWriter {
   readonly params: WeightBuffers;
-  #side: Side = 0;
+  #slot: Slot = 0;
 
   constructor(params: WeightBuffers) {
     this.params = params;
@@ -23,13 +23,17 @@ export class WeightsWriter {
   /** Resolves when {@link begin} can go on at once. */
   async whenFree(): Promise<void> {
     const { leftRight } = this.params;
-    // Which side it is depends on what is live, which may change meanwhile.
-    while (this.blocked) await leftRight.whenFree(leftRight.target);
+    await leftRight.readers.untilFree(() => leftRight.target);
   }
 
   /** Chooses the side for the next version. */
   begin(): void {
-    this.#side = this.params.leftRight.begin();
+    this.#slot = this.params.leftRight.begin();
+  }
+
+  /** As {@link begin}, however much is being read, for a version that is written whole where it is not written in place. */
+  beginWhole(): void {
+    this.#slot = this.params.leftRight.beginWhole();
   }
 
   /** The number of the newest weights. */
@@ -39,17 +43,17 @@ export class WeightsWriter {
 
   /** The address of the newest weights. */
   get from(): number {
-    return this.params.weights[this.params.leftRight.latest];
+    return this.params.leftRight.address(this.params.leftRight.latest);
   }
 
   /** The address to write at: that of the newest weights, where nobody reads. */
   get to(): number {
-    return this.params.weights[this.#side];
+    return this.params.leftRight.address(this.#slot);
   }
 
   /** Whether the newest weights are written over. */
   get inPlace(): boolean {
-    return this.#side === this.params.leftRight.latest;
+    return this.#slot === this.params.leftRight.latest;
   }
 
   /** What the side to be written lacks of a parameter, or null. */
@@ -65,6 +69,6 @@ export class WeightsWriter {
     if (!this.inPlace) differences.clear();
     note(differences);
     for (const changes of followers) note(changes);
-    leftRight.commit(this.#side, version, origin);
+    leftRight.commit(this.#slot, version, origin);
   }
 }

@@ -11,7 +11,8 @@ export interface Swappable {
 
 /**
  * Makes the weights of each update live in a session, or their average where there is one, and passes the update on. Where
- * those are the session's own parameters this is the flip of an index; others of the same names are copied over. What a gate has
+ * those are the session's own parameters this is the flip of an index; others of the same names are copied over. Neither waits for
+ * predictions. What a gate has
  * chosen goes live instead of the newest weights. Weights that are not finite never go live: the last ones that were stay, and
  * a process warning says so.
  */
@@ -40,9 +41,10 @@ export function hotSwap(session: Swappable): MonoTypeOperatorFunction<WeightsUpd
 }
 
 function swapTo({ kept, version, position }: WeightsUpdate, served: Parameters, session: Swappable): void {
-  if (served !== session.params)
-    session.params.load(kept ? served.kept.weights(kept.version) : served.latest, { version, position });
-  else if (kept) served.show(kept);
+  if (served !== session.params) {
+    const { madeAtMs } = kept ? served.kept.find(kept.version) : served.newest;
+    session.params.load(kept ? served.kept.weights(kept.version) : served.latest, { version, position, madeAtMs });
+  } else if (kept) served.show(kept);
   else session.swap();
 }
 

@@ -122,7 +122,7 @@ export class Publisher {
     const { dtype, snapshotEvery, maxPartBytes } = this.#options;
     const served = this.#served!;
     const { places, arena, leftRight } = served;
-    const slot = update.kept?.slot ?? leftRight.latest;
+    const slot = update.kept ? served.kept.find(update.kept.version).slot : leftRight.latest;
     const touched = this.#changes!.take();
     const all: Touched = new Map(places.map((_, index) => [index, null]));
     // Less than half is clearly smaller, whatever headers add.

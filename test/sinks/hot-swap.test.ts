@@ -1,6 +1,7 @@
 import { gradientBatch, hotSwap, momentum, Parameters, sgd } from 'rxgrad';
 import { from, lastValueFrom, of, Subject, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { load, numbers, rows, rowWise } from '../inference/pool-models.ts';
 
 const w = { w: { dims: [2], data: [1, 2] } };
 const step = (value: number) => gradientBatch({ gradients: { w: new Float32Array([value, 0]) } });
@@ -62,5 +63,44 @@ describe('hotSwap', () => {
     expect(params.leftRight.live).toBe(candidate.slot);
     params.unpin();
     expect(params.leftRight.live).toBe(params.leftRight.latest);
+  });
+
+  it('into other parameters waits for no prediction, and blocks nobody', () => {
+    const trained = Parameters.create(w);
+    const served = Parameters.create(w);
+    const reader = served.reader();
+    const batches$ = new Subject<ReturnType<typeof step>>();
+    const updates: number[] = [];
+    batches$.pipe(sgd(trained, { lr: 1 }), hotSwap(sessionOf(served))).subscribe(({ version }) => updates.push(version));
+    const held: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      held.push(reader.acquire());
+      batches$.next(step(1));
+    }
+    expect(updates).toEqual([1, 2, 3, 4, 5]);
+    expect(served.liveVersion).toBe(5);
+    for (const [version, slot] of held.entries()) {
+      expect([reader.version(slot), ...reader.weights(slot).w!]).toEqual([version, 1 - version, 2]);
+    }
+  });
+
+  it('into a session of other parameters keeps versions, to which it goes back', async (t) => {
+    const session = await load(t, rowWise, { keep: { last: 3, everyVersions: 1 } });
+    const trained = Parameters.create(
+      Object.fromEntries([...session.params].map(({ name, dims, data }) => [name, { dims, data }])),
+    );
+    const batches$ = new Subject<ReturnType<typeof gradientBatch>>();
+    batches$.pipe(sgd(trained, { lr: 1 }), hotSwap(session)).subscribe();
+    const feeds = rows(2);
+    const outputs = [];
+    for (let version = 1; version <= 3; version++) {
+      batches$.next(gradientBatch({ gradients: { shift: new Float32Array(3).fill(-1) } }));
+      outputs.push(numbers((await session.predict(feeds)).outputs.y));
+      await expect.poll(() => session.params.kept.has(version)).toBe(true);
+    }
+    expect((await session.rollback()).version).toBe(2);
+    const { outputs: again, version } = await session.predict(feeds);
+    expect({ version, y: numbers(again.y) }).toEqual({ version: 2, y: outputs[1] });
+    expect(outputs[1]).not.toEqual(outputs[2]);
   });
 });

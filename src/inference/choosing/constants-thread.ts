@@ -6,7 +6,7 @@ import { LinkServer } from '../link-server.ts';
 import type { ModelSource } from '../open-session.ts';
 import { openConstant } from '../rebuilding/open-constant.ts';
 import { type PlainFeeds, tensorsOf } from '../rebuilding/plain-feeds.ts';
-import { HELD, type SharedLink } from '../thread-link.ts';
+import type { SharedLink } from '../thread-link.ts';
 import { median } from './median.ts';
 
 /** What the thread is given. */
@@ -63,8 +63,6 @@ async function build(): Promise<{ session: InferenceSession; buildMs: number }> 
 
 function copyLive(): void {
   const slot = reader.acquire();
-  Atomics.store(link.words, HELD, slot + 1);
   reader.copy(slot, new Uint8Array(copy));
-  Atomics.store(link.words, HELD, 0);
   reader.release(slot);
 }

@@ -1,6 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Parameters } from '../../params/parameters.ts';
+import type { SharedWeights } from '../../params/weights-reader.ts';
 import { threadFile } from '../../threads.ts';
 import { startLinkedThread } from '../linked-thread.ts';
 import type { ModelSource, ThreadModel } from '../open-session.ts';
@@ -66,7 +67,7 @@ export async function tryStrategies(
   }
 }
 
-function start<Setup, Answer>(
+function start<Setup extends { readonly weights: SharedWeights }, Answer>(
   name: string,
   link: SharedLink,
   params: Parameters,

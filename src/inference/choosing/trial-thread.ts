@@ -3,7 +3,6 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { type SharedWeights, WeightsReader } from '../../params/weights-reader.ts';
 import { beginWork, endWork } from '../at-work.ts';
 import { LinkClient } from '../link-client.ts';
-import { liveRun } from '../live-run.ts';
 import { LocalRunner } from '../local-runner.ts';
 import { type ModelSource, openSession } from '../open-session.ts';
 import { type PlainFeeds, tensorsOf } from '../rebuilding/plain-feeds.ts';
@@ -25,7 +24,7 @@ export interface TrialSetup {
   readonly requests: readonly PlainFeeds[];
   /** Whether the way to that thread and back counts. */
   readonly hops: boolean;
-  /** What this thread holds is noted here. */
+  /** Says here when it is at work. */
   readonly words: Int32Array;
 }
 
@@ -43,7 +42,6 @@ const BURST = 4;
 const ENOUGH_MS = 300;
 
 const { model, options, inputNames, outputNames, weights, link, requests, hops, words } = workerData as TrialSetup;
-const reader = WeightsReader.attach(weights);
 // Waits for the other thread keep this one from ending.
 const client = new LinkClient(link, inputNames, { ref: () => parentPort!.ref(), unref: () => parentPort!.unref() });
 client.outputNames = outputNames;
@@ -51,7 +49,7 @@ parentPort!.on('message', () => {});
 
 beginWork(words);
 const { session } = await openSession(model, options);
-const runner = new LocalRunner(session, reader);
+const runner = new LocalRunner(session, WeightsReader.attach(weights));
 endWork(words);
 parentPort!.postMessage(await measure());
 client.close();
@@ -70,7 +68,7 @@ async function measure(): Promise<TrialAnswer> {
     if (round > FEWEST_ROUNDS && performance.now() - startedAt > ENOUGH_MS) break;
     for (const { feeds, inputs, constants } of kinds) {
       beginWork(words);
-      const own = await burst(() => liveRun(runner, reader, words, feeds, null), 1);
+      const own = await burst(() => runner.run(feeds, null), 1);
       endWork(words);
       const other = await burst(() => client.run(feeds, null), LANES);
       // The first plans and allocates.

@@ -6,7 +6,7 @@ import { type SharedWeights, WeightsReader } from '../../params/weights-reader.t
 import { beginWork, endWork } from '../at-work.ts';
 import { LinkServer } from '../link-server.ts';
 import type { ModelSource, Opening } from '../open-session.ts';
-import { HELD, type SharedLink } from '../thread-link.ts';
+import type { SharedLink } from '../thread-link.ts';
 import { openConstant } from './open-constant.ts';
 import { type PlainFeeds, tensorsOf } from './plain-feeds.ts';
 
@@ -60,13 +60,10 @@ parentPort!.on('message', async (task: BuildingTask) => {
 /** Copies, because a step would have to wait for a build that reads the weights in place. */
 function copyLive(to: SharedArrayBuffer): SlotFacts {
   const slot = reader.acquire();
-  // Whoever finds this thread dead lets go of it.
-  Atomics.store(link.words, HELD, slot + 1);
   try {
     reader.copy(slot, new Uint8Array(to));
     return reader.facts(slot);
   } finally {
-    Atomics.store(link.words, HELD, 0);
     reader.release(slot);
   }
 }
