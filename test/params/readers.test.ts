@@ -176,15 +176,9 @@ describe('a reader', () => {
   it('does not begin in the middle of a step that is taken in place, and nothing is loaded there', async () => {
     const params = Parameters.create({ w: { dims: [2] } });
     const { leftRight } = params;
+    // As a scan that other threads are at.
     let busy = true;
-    const others = { settled: true, state: () => ({ tensors: [], strict: true, exact: false, facts: null }), dispose: () => {} };
-    params.seat.keep({
-      ...others,
-      rejectionsKept: async () => {},
-      get busy() {
-        return busy;
-      },
-    });
+    vi.spyOn(params.seat, 'busy', 'get').mockImplementation(() => busy);
     const slot = leftRight.begin();
     expect(slot).toBe(leftRight.live);
     expect(() => params.reader()).toThrow(/Expected a reader to be announced between two steps/);
