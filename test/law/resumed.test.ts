@@ -31,16 +31,23 @@ it(
         chains,
         optimizers,
         orders,
-        fc.tuple(transports, threads),
+        fc.tuple(transports, threads, fc.constantFrom(null, null, 0, 1, 2)),
         fc.array(fc.nat(), { minLength: 2, maxLength: 4 }),
-        async (log, chain, optimizer, order, [makeTransport, threads], points) => {
+        async (log, chain, optimizer, order, [makeTransport, threads, partition], points) => {
           const transport = makeTransport();
-          await transport.createTopic(topic);
-          await transport.produce(topic, recordsOf(log, takesAnyMetric(optimizer)));
+          await transport.createTopic(topic, { partitions: partition === null ? 1 : 3 });
+          const records = recordsOf(log, takesAnyMetric(optimizer));
+          // The others hold what must not count.
+          const others = [0, 1, 2].filter((other) => partition !== null && other !== partition);
+          await transport.produce(
+            topic,
+            records.flatMap((record) => [partition ?? 0, ...others].map((place) => ({ ...record, partition: place }))),
+          );
           const program = (parameters: readonly number[]): Program => {
             const into = model(parameters);
             return {
               transport,
+              ...(partition === null ? {} : { partition }),
               model: () => (optimizer.average ? into.twin() : into),
               stages: (params) => stagesOf(chain, params),
               scan: (params, own) =>
@@ -63,7 +70,9 @@ it(
             expectSame(last, whole, left);
           }
           // A stop half way, in order.
-          const stopped = await run(program(order), null, { offsets: new Map([[0, points[0]! % (log.length + 1)]]) });
+          const stopped = await run(program(order), null, {
+            offsets: new Map([[partition ?? 0, points[0]! % (log.length + 1)]]),
+          });
           const end = stopped.snapshots.at(-1)!;
           expectSame(await run(program([0, 1, 2]), end), whole, end);
           await transport.close();

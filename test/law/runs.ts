@@ -21,6 +21,8 @@ export const topic = 'gradients';
 
 export interface Program {
   readonly transport: Transport;
+  /** The partition of the topic that it is trained on, where there are several. */
+  readonly partition?: number;
   readonly model: () => Parameters;
   readonly stages: (params: Parameters) => OperatorFunction<TrainingEvent, TrainingEvent>;
   readonly scan: (params: Parameters, options: Pick<ScanOptions, 'rejections'>) => OperatorFunction<TrainingEvent, WeightsUpdate>;
@@ -44,15 +46,19 @@ export interface Run {
 
 /** Runs a program from a snapshot, or from the beginning, up to the end of the log or an offset. */
 export async function run(program: Program, from: Snapshot | null, until: Until = 'end'): Promise<Run> {
-  const { transport, model, stages, scan } = program;
+  const { transport, partition, model, stages, scan } = program;
+  const place = partition ?? 0;
+  const only = partition === undefined ? {} : { partitions: [partition] };
   const params = model();
-  const source = from ? (await recover(params, holding(from), { transport, topic })).source : { from: new Map([[0, 0]]) };
+  const source = from
+    ? (await recover(params, holding(from), { transport, topic, ...only })).source
+    : { from: new Map([[place, 0]]) };
   const rejections: { offset: number; reason: string }[] = [];
   const snapshots: Snapshot[] = [];
   const keep = (): void => {
     if (params.settled) snapshots.push(snapshotOf(params));
   };
-  const updates$ = fromTransport(transport, { topic, ...source, until }).pipe(
+  const updates$ = fromTransport(transport, { topic, ...only, ...source, until }).pipe(
     // Here everything before this event was dealt with, or waits in a stage.
     tap(keep),
     stages(params),
@@ -69,7 +75,7 @@ export async function run(program: Program, from: Snapshot | null, until: Until 
     return [];
   });
   snapshots.push(snapshotOf(params));
-  return { params, updates, rejections, snapshots, error, from: source.from.get(0) ?? 0 };
+  return { params, updates, rejections, snapshots, error, from: source.from.get(place) ?? 0 };
 }
 
 function snapshotOf(params: Parameters): Snapshot {
