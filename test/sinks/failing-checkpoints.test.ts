@@ -19,6 +19,8 @@ function storeThat(write: (version: number) => void): CheckpointStore {
     list: async () => [],
     read: () => Promise.reject(new Error('nothing is kept')),
     remove: async () => {},
+    setAside: async () => 'aside',
+    abandoned: async () => [],
     pin: async () => {},
     close: async () => {},
   };
