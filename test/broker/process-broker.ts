@@ -8,6 +8,9 @@ import { quietClient, until } from './wait-until-ready.ts';
 
 const run = promisify(execFile);
 
+/** A broker of the tests is there for a minute: what Java would spend on code that runs for hours is half of its start. */
+export const quickStart = ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC'];
+
 export interface ProcessBrokerOptions {
   /** The number of this node, from 1 on. */
   readonly id: number;
@@ -17,8 +20,8 @@ export interface ProcessBrokerOptions {
   readonly folder: string;
   /** Folder with Kafka's jars, see `docker/jars.sh`. */
   readonly jars: string;
-  /** Java's limit, as in `-Xmx1g`. */
-  readonly heap: string;
+  /** Java's options, as `-Xmx1g`. */
+  readonly java: readonly string[];
   readonly properties: Readonly<Record<string, string>>;
   /** Users that log in by SCRAM, as Kafka's StorageTool takes them. */
   readonly scramUsers: readonly string[];
@@ -56,14 +59,14 @@ export class ProcessBroker {
 
   /** Runs one of Kafka's own programs to its end. */
   async command(program: string, ...args: string[]): Promise<void> {
-    await run('java', this.#java(program, ...args));
+    await run('java', [...quickStart, ...this.#java(program, ...args)]);
   }
 
   /** Starts the process; resolves when the cluster lists this broker as alive. */
   async start(): Promise<void> {
     if (this.running) throw new Error(`Broker ${this.id} runs already`);
     const log = await open(this.#log, 'a');
-    const child = spawn('java', this.#java(`-Xmx${this.#options.heap}`, 'kafka.Kafka', this.#settings), {
+    const child = spawn('java', [...this.#options.java, ...this.#java('kafka.Kafka', this.#settings)], {
       // A group of its own: Ctrl-C must not reach it before it reaches the tests.
       detached: true,
       stdio: ['ignore', log.fd, log.fd],

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { brokerSettings } from './broker-settings.ts';
-import { ProcessBroker } from './process-broker.ts';
+import { ProcessBroker, quickStart } from './process-broker.ts';
 import { messageOf, waitUntilReady } from './wait-until-ready.ts';
 
 const run = promisify(execFile);
@@ -16,6 +16,8 @@ const host = '127.0.0.1';
 export interface ProcessClusterOptions {
   /** One node, or three of which any one may fail. Default: 1. */
   readonly nodes?: 1 | 3;
+  /** For more than tests: Java may spend time on being fast for hours. Default false. */
+  readonly lasting?: boolean;
   /** Settings of Kafka beside or instead of the usual ones. */
   readonly properties?: Readonly<Record<string, string>>;
   /** Places to connect to beside the usual one, by name. */
@@ -52,7 +54,7 @@ export class ProcessCluster {
 
   /** Starts all nodes; resolves when a consumer group can commit. */
   static async start(options: ProcessClusterOptions = {}): Promise<ProcessCluster> {
-    const { nodes: count = 1, properties = {}, listeners = {}, scramUsers = [] } = options;
+    const { nodes: count = 1, lasting = false, properties = {}, listeners = {}, scramUsers = [] } = options;
     const jars = await kafkaJars();
     const folder = await mkdtemp(join(tmpdir(), 'rxgrad-kafka-'));
     const names = Object.keys(listeners);
@@ -69,7 +71,7 @@ export class ProcessCluster {
         address,
         jars,
         folder: join(folder, `${id}`),
-        heap: count === 1 ? '1g' : '512m',
+        java: [count === 1 ? '-Xmx1g' : '-Xmx512m', ...(lasting ? [] : quickStart)],
         properties: settings,
         scramUsers,
       });

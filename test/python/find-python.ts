@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,13 +9,17 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const requirements = fileURLToPath(new URL('./requirements.txt', import.meta.url));
 const folder = fileURLToPath(new URL('../../.rxgrad/', import.meta.url));
-const kept = join(folder, 'python');
+const hash = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12);
+const kept = join(folder, `python-${hash}`);
 const askTimeoutMs = 30_000;
 const reachTimeoutMs = 20_000;
-const installTimeoutMs = 120_000;
+const installTimeoutMs = 240_000;
 
 /** An interpreter, or why there is none. */
 export type FoundPython = { readonly python: string } | { readonly reason: string };
+
+/** That no environment can be made takes minutes to find out: once is enough. */
+let making: Promise<FoundPython> | undefined;
 
 /** Finds the interpreter that `modules` can be imported in: the one that PYTHON names, else `python3`, else {@link ownPython}. */
 export async function findPython(modules: readonly string[]): Promise<FoundPython> {
@@ -23,7 +28,8 @@ export async function findPython(modules: readonly string[]): Promise<FoundPytho
   const missing = await missingIn(first, modules);
   if (missing === '') return { python: first };
   if (named) return { reason: `PYTHON is ${named}, which ${missing}` };
-  const own = await ownPython();
+  making ??= ownPython();
+  const own = await making;
   if ('reason' in own) return { reason: `python3 ${missing}; ${own.reason}` };
   const missingInOwn = await missingIn(own.python, modules);
   return missingInOwn === '' ? own : { reason: `python3 ${missing}; what requirements.txt installs ${missingInOwn}` };

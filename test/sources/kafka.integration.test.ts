@@ -88,24 +88,6 @@ describe.skipIf(!found)('on a broker', () => {
     await eventually(async () => expect(await written()).toBe('2'));
   });
 
-  it('stays in its group while a delivery takes longer than the session', async (context) => {
-    const { transport, topic } = await setUp(context);
-    const gate = Promise.withResolvers<void>();
-    const onAssigned = vi.fn(() => new Map<number, number>());
-    const onRevoked = vi.fn();
-    const options = { topic, group: `group-${randomUUID()}`, deliver: () => gate.promise, onAssigned, onRevoked };
-    const collector = await collect(context, transport, options);
-    for (const text of ['a', 'b', 'c', 'd', 'e']) await transport.produce(topic, texts(text));
-    await collector.until(1);
-    setTimeout(gate.resolve, 17_000);
-    await collector.until(5);
-    expect(collector.texts()).toEqual(['a', 'b', 'c', 'd', 'e']);
-    expect(collector.errors).toEqual([]);
-    // It would be asked again after it had lost its membership.
-    expect(onAssigned).toHaveBeenCalledTimes(1);
-    expect(onRevoked).not.toHaveBeenCalled();
-  });
-
   it('ends with an error where the records it needs next were deleted', async (context) => {
     const { transport, admin, topic } = await setUp(context);
     const onError = vi.fn();

@@ -27,10 +27,8 @@ describe.skipIf(!found)('what a producer sends', () => {
     const { transport, producer, topic } = await setUp(context);
     const messages = [5000, 100, 101, 0].map((count) => ({ value: `${count}`, headers: headers(count) }));
     await producer.send({ topic, messages });
-    const start = performance.now();
     const collector = await collect(context, transport, { topic });
     await collector.until(4);
-    expect(performance.now() - start).toBeLessThan(10_000);
     expect(collector.texts()).toEqual(['5000', '100', '101', '0']);
     expect(collector.delivered.map((record) => Object.keys(record.headers).length)).toEqual([0, 100, 0, 0]);
     const event = await firstValueFrom(fromTransport(transport, { topic, from: 'beginning' }));

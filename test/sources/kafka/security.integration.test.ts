@@ -136,19 +136,18 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     ['no certificate', 'MUTUAL', () => ({ ssl: ssl() }), /does not accept this client's certificate.*ssl.cert/],
     ['a certificate of another authority', 'MUTUAL', () => foreign(), /does not accept this client's certificate.*ssl.cert/],
   ])('ends at once and says what to check: %s', async ([, listener, login, message], context) => {
-    const options = { brokers: secure.brokers[listener], ...login(secure) };
+    // What is tried again is so for longer than a test may take.
+    const options = { brokers: secure.brokers[listener], reconnectForMs: 3_600_000, ...login(secure) };
     const ways: ((transport: Transport) => Promise<unknown>)[] = [
       (transport) => transport.createTopic('any'),
       (transport) => transport.produce('any', [{ value: Buffer.from('a') }]),
       (transport) => collect(context, transport, { topic: 'any' }),
     ];
-    const start = performance.now();
     for (const way of ways) {
       const failed = await way(open(context, options)).catch((error: unknown) => error);
       expect(failed).toMatchObject({ key: 'transportFailed', message: expect.stringMatching(message) });
       expect((failed as Error).message).not.toContain('\n');
     }
-    expect(performance.now() - start).toBeLessThan(10_000);
   });
 
   const failing = () => Promise.reject(new Error('no answer from nowhere'));
@@ -179,7 +178,8 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
 
   it('ends a running consumption, and what appends, when the user is gone', async (context) => {
     const topic = await topicFor(context, [['revoked', 'READ', 'WRITE']]);
-    const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl: secure.sasl('SCRAM-SHA-256', 'revoked') });
+    const sasl = secure.sasl('SCRAM-SHA-256', 'revoked');
+    const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl, reconnectForMs: 3_600_000 });
     const gone = Promise.withResolvers<Error>();
     const collector = await collect(context, transport, { topic, onError: gone.resolve });
     await transport.produce(topic, [{ value: Buffer.from('a') }]);
@@ -187,9 +187,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     const [broker] = secure.cluster.nodes;
     const user = ['--entity-type', 'users', '--entity-name', 'revoked', '--delete-config', 'SCRAM-SHA-256'];
     await broker!.command('kafka.admin.ConfigCommand', '--bootstrap-server', secure.cluster.brokers, '--alter', ...user);
-    const start = performance.now();
     expect(await gone.promise).toMatchObject({ key: 'transportFailed', message: expect.stringMatching(credentials) });
-    expect(performance.now() - start).toBeLessThan(20_000);
     await expect(transport.produce(topic, [{ value: Buffer.from('b') }])).rejects.toThrow(credentials);
   });
 

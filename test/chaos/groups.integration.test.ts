@@ -7,6 +7,7 @@ import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
 import type { Consumption, Transport } from '../../src/sources/transport.ts';
 import { eventually } from '../eventually.ts';
+import { collect } from '../sources/collector.ts';
 
 const brokers = inject('brokers')?.split(',') ?? [];
 
@@ -113,6 +114,24 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
     context.annotate(`${shards.assignments} assignments, ${ends.reduce((sum, end) => sum + end)} records`);
   });
 
+  it('stay while a delivery takes longer than the session', async (context) => {
+    const { transport, topic, group } = await setUp(context, 1);
+    const gate = Promise.withResolvers<void>();
+    const onAssigned = vi.fn(() => new Map<number, number>());
+    const onRevoked = vi.fn();
+    const options = { topic, group, deliver: () => gate.promise, onAssigned, onRevoked };
+    const collector = await collect(context, transport, options);
+    for (const text of ['a', 'b', 'c', 'd', 'e']) await transport.produce(topic, [{ value: Buffer.from(text) }]);
+    await collector.until(1);
+    setTimeout(gate.resolve, 17_000);
+    await collector.until(5);
+    expect(collector.texts()).toEqual(['a', 'b', 'c', 'd', 'e']);
+    expect(collector.errors).toEqual([]);
+    // It would be asked again after it had lost its membership.
+    expect(onAssigned).toHaveBeenCalledTimes(1);
+    expect(onRevoked).not.toHaveBeenCalled();
+  });
+
   it('go on with their partitions while another one is being begun, for longer than the session', async (context) => {
     const { transport, topic, group } = await setUp(context, 4);
     const assigned: (readonly number[])[] = [];
@@ -164,7 +183,7 @@ describe.skipIf(brokers.length === 0)('members of a group on Kafka', () => {
 
   it('lose their partitions while they are stopped, and are asked anew', async (context) => {
     const { transport, topic, group } = await setUp(context, 2);
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'kafka/member.ts'), brokers[0]!, topic, group], {
+    const child = spawn(process.execPath, [join(import.meta.dirname, '../sources/kafka/member.ts'), brokers[0]!, topic, group], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     context.onTestFinished(() => void child.kill('SIGKILL'));

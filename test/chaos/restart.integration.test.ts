@@ -5,7 +5,7 @@ import { readAll } from '../../src/sources/read-all.ts';
 import type { Position } from '../../src/sources/transport.ts';
 import { ProcessCluster } from '../broker/process-cluster.ts';
 import { eventually } from '../eventually.ts';
-import { collect, textOf } from './collector.ts';
+import { collect, textOf } from '../sources/collector.ts';
 
 describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker restarts', () => {
   it('goes on without loss or repetition', async (context) => {
