@@ -138,6 +138,7 @@ export class HotSwapSession {
     if (options?.deadlineMs !== undefined) assertDeadline(options.deadlineMs);
     const asked = options?.version;
     const slot = asked === undefined ? null : this.#slotOf(asked);
+    const askedAtMs = performance.now();
     let result: RunResult;
     attention.begin();
     try {
@@ -150,8 +151,8 @@ export class HotSwapSession {
     const { outputs, weights, durationMs } = result;
     const facts = this.params.origins.factsOf(weights);
     const { version, position } = facts;
-    // The live one was asked for, and went while the prediction waited.
-    if (typeof asked === 'number' && version !== asked) this.params.kept.find(asked);
+    // The live one was asked for, and went while the prediction waited: where it is kept now, it answers, else an error does.
+    if (typeof asked === 'number' && version !== asked) return this.predict(feeds, inWhatIsLeft(options!, askedAtMs));
     if (channels.prediction.hasSubscribers) {
       channels.prediction.publish({ kind: 'prediction', at: this.model, version, durationMs });
     }
@@ -230,6 +231,12 @@ export class HotSwapSession {
     this.params.leftRight.followers.delete(this.#shown);
     await this.#pool.close();
   }
+}
+
+/** Options of a prediction that is asked for again: its time goes on. */
+function inWhatIsLeft(options: PredictOptions, askedAtMs: number): PredictOptions {
+  if (options.deadlineMs === undefined) return options;
+  return { ...options, deadlineMs: Math.max(1, options.deadlineMs - (performance.now() - askedAtMs)) };
 }
 
 function assertDeadline(deadlineMs: number): void {

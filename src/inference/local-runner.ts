@@ -3,7 +3,7 @@ import type { Slot } from '../params/left-right.ts';
 import type { WeightsReader } from '../params/weights-reader.ts';
 import { withReadableHalves } from './half-floats.ts';
 import type { Feeds, Runner, RunResult } from './runner.ts';
-import { WeightFeeds } from './weight-feeds.ts';
+import { WeightFeeds, type WeightRun } from './weight-feeds.ts';
 
 /** Runs the model on this thread, over the weights where they lie. A run blocks the event loop while it computes. */
 export class LocalRunner implements Runner {
@@ -26,14 +26,15 @@ export class LocalRunner implements Runner {
 
   async run(feeds: Feeds, slot: Slot | null): Promise<RunResult> {
     this.running++;
-    const run = this.#weights.begin(withReadableHalves(feeds), slot);
+    let run: WeightRun | null = null;
     try {
+      run = this.#weights.begin(withReadableHalves(feeds), slot);
       const running = this.#session.run(run.feeds);
       run.called();
       const outputs = await running;
       return { outputs, weights: run.facts, durationMs: performance.now() - run.startedAt };
     } finally {
-      this.#weights.end(run);
+      if (run) this.#weights.end(run);
       if (--this.running === 0) this.#whenIdle?.();
     }
   }

@@ -207,11 +207,14 @@ export class Pool {
 
   async #run(lane: Lane, batch: readonly Asked[], now: number): Promise<void> {
     const inTime = batch.filter((asked) => !asked.isLate(now));
-    await this.#occupied(lane, async () => {
-      const isCut = inTime.length === 0 || (await runBatch(this.#model, lane.runner, inTime));
-      if (!isCut && this.#batches) this.runAlone('its outputs do not have a row for each of its inputs');
-    });
-    for (const asked of batch) this.#release(asked);
+    try {
+      await this.#occupied(lane, async () => {
+        const isCut = inTime.length === 0 || (await runBatch(this.#model, lane.runner, inTime));
+        if (!isCut && this.#batches) this.runAlone('its outputs do not have a row for each of its inputs');
+      });
+    } finally {
+      for (const asked of batch) this.#release(asked);
+    }
   }
 
   async #occupied(lane: Lane, work: () => Promise<unknown>): Promise<void> {

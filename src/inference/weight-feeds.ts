@@ -35,7 +35,12 @@ export class WeightFeeds {
   /** Begins a run over the live weights, or over those of a slot that the caller holds. To be ended by the caller. */
   begin(feeds: Feeds, slot: Slot | null): WeightRun {
     const run = this.#idle.pop() ?? new WeightRun(this.#reader, this.#names, this.#tensorsOf, Object.create(this.#lookAtFirst));
-    run.begin(feeds, slot, this.#choosesLate);
+    try {
+      run.begin(feeds, slot, this.#choosesLate);
+    } catch (error) {
+      run.end();
+      throw error;
+    }
     if (!this.#watched) run.watch();
     return run;
   }

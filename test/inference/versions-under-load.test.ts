@@ -53,6 +53,23 @@ describe.each(ways)('%s', (_, options) => {
     expect([back.version, version, outputs.low!.data[0], outputs.high!.data[0]]).toEqual([1, 1, 1, 1]);
   });
 
+  it('a version that is asked for by its number answers, or nothing does', async (t) => {
+    const session = await load(t, extremes(length), options);
+    await session.predict({ x });
+    let newest = 0;
+    for (let round = 0; round < 30; round++) {
+      loadVersion(session, ++newest);
+      const wanted = newest;
+      const asking = Array.from({ length: 5 }, () => session.predict({ x }, { version: wanted, deadlineMs: 60_000 }));
+      if (round % 2 === 0) await session.keep();
+      loadVersion(session, ++newest);
+      for (const answer of await Promise.allSettled(asking)) {
+        if (answer.status === 'rejected') expect(answer.reason).toMatchObject({ code: 'RXGRAD_UNKNOWN_VERSION' });
+        else expect([answer.value.version, answer.value.outputs.low!.data[0]]).toEqual([wanted, wanted]);
+      }
+    }
+  });
+
   it('no prediction fails or is torn by loads, keeps, pins and rollbacks, and no mark is left', {
     timeout: 60_000,
   }, async (t) => {
