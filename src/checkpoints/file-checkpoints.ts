@@ -67,7 +67,11 @@ export class FileCheckpoints implements CheckpointStore {
   async write(version: number, file: Uint8Array): Promise<void> {
     const owner = await this.#owned();
     await this.#attempt(`writing version ${version}`, () => owner.replace(this.#file(version), file));
-    await assertReadBack(this, version, file);
+    await assertReadBack(this, version, file).catch(async (error) => {
+      // A newer owner may have written or removed this version since.
+      await owner.confirm();
+      throw error;
+    });
     // What is too many does no harm: the next one removes it. Another process may pin it until the last moment.
     for (const old of superseded(await this.list(), this.#keep)) {
       await this.#attempt(`removing version ${old}`, () => owner.remove(this.#file(old), () => isFile(this.#pin(old))));

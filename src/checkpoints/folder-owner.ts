@@ -64,16 +64,6 @@ export class FolderOwner {
 
   /** Removes a file, if it is there; it stays where `stays` says so once it is out of sight. */
   async remove(path: string, stays: () => Promise<boolean> = async () => false): Promise<void> {
-    await this.#withdraw(path, async (held) => ((await stays()) ? rename(held, path) : rm(held, { force: true })));
-  }
-
-  /** Fails with `fenced` where another one has taken over. */
-  async confirm(): Promise<void> {
-    if (await isThere(this.#own)) return;
-    throw new RxgradError('fenced', { where: this.#store, problem: await this.#successor() });
-  }
-
-  async #withdraw(path: string, finish: (held: string) => Promise<void>): Promise<void> {
     const held = join(this.#own, basename(path));
     try {
       await rename(path, held);
@@ -82,7 +72,18 @@ export class FolderOwner {
       if (!isMissing(error) || (await isThere(path))) await this.#rethrow(error);
       return this.confirm();
     }
-    await finish(held).catch((error) => this.#rethrow(error));
+    try {
+      if (await stays()) await rename(held, path);
+      else await rm(held, { force: true });
+    } catch (error) {
+      await this.#rethrow(error);
+    }
+  }
+
+  /** Fails with `fenced` where another one has taken over. */
+  async confirm(): Promise<void> {
+    if (await isThere(this.#own)) return;
+    throw new RxgradError('fenced', { where: this.#store, problem: await this.#successor() });
   }
 
   /** What fails because this is the owner no more says so. */
