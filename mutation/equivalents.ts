@@ -8,4 +8,22 @@ export interface Equivalent {
   readonly reason: string;
 }
 
-export const equivalents: readonly Equivalent[] = [];
+const gate = 'src/gates/running-gate.ts';
+
+export const equivalents: readonly Equivalent[] = [
+  { file: gate, code: '#left: Iterator', reason: 'a candidate on held-out examples gets its own before any is taken' },
+  { file: gate, code: '#busy = false;', becomes: 'true', reason: 'the constructor sets it to true itself' },
+  { file: gate, code: '#woken = false;', becomes: 'true', reason: 'the constructor sets it to false before it is looked at' },
+  {
+    file: gate,
+    code: 'if (candidate === null && fallback === null) return;',
+    reason: 'saves the work of scoring the live version alone, which decides nothing',
+  },
+  {
+    file: 'src/gates/roles.ts',
+    code: 'if (labels.length > 1 || version === liveVersion) return;',
+    becomes: 'false',
+    reason: 'a version that is live is not let go by forget either',
+  },
+  { file: 'src/gates/empirical-bernstein.ts', code: '> 1e-9 * outside', reason: 'says how exact the interval is that is told' },
+];

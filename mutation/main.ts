@@ -18,7 +18,7 @@ const { values, positionals } = parseArgs({
   },
 });
 /** Lines that are mutated together where a sample is asked for. */
-const STRETCH = 12;
+const STRETCH = 6;
 const share = Number(values.sample);
 
 for (const named of positionals.length > 0 ? positionals : Object.keys(folders)) {

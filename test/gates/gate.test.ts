@@ -16,7 +16,7 @@ import {
   type TrainingEvent,
   type WeightsUpdate,
 } from 'rxgrad';
-import { NEVER, Subject } from 'rxjs';
+import { NEVER, Subject, type Subscription } from 'rxjs';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { denseModel } from '../../bench/dense-model.ts';
 import type { Labels } from '../../src/autodiff/mlp-gradients.ts';
@@ -40,6 +40,7 @@ interface Gated {
   readonly updates: WeightsUpdate[];
   readonly decisions: GateDecision[];
   readonly ending: { error?: unknown; completed: boolean };
+  readonly subscription: Subscription;
   /** Takes a step that makes the weight a number. */
   train(weight: number): void;
   complete(): void;
@@ -84,6 +85,7 @@ async function gated(options: Partial<GateOptions> = {}, threads = 0, loaded?: H
     updates,
     decisions,
     ending,
+    subscription,
     train(weight) {
       const w = session.params.get('w').data[0]!;
       events$.next(gradientBatch({ gradients: { w: { dims: [1, 1], data: Float32Array.of(w - weight) } } }));
@@ -183,6 +185,15 @@ describe('a gate', () => {
     expect(updates).toEqual([]);
     expect(await served(session)).toBe(0);
     expect(session.params.kept.list().map(({ version }) => version)).toEqual([0]);
+  });
+
+  it('leaves a rejected version in memory where somebody else has given it a name', async () => {
+    const { session, train, decide } = await gated();
+    train(0.5);
+    await settled();
+    session.params.kept.label('candidate', 'mine');
+    expect(await decide(0)).toMatchObject({ decision: 'rejected', version: 1 });
+    expect(session.params.kept.find('mine')).toMatchObject({ version: 1, labels: ['mine'] });
   });
 
   it('rolls back what turns out worse than the version before it', async () => {
@@ -309,6 +320,37 @@ describe('a gate', () => {
     expect(decisions.at(-1)!.live).toBeGreaterThan(0);
   });
 
+  it.each(['somebody else showed a version', 'its subscriber left'])(
+    'decides nothing on losses that come after %s',
+    async (what) => {
+      const session = await HotSwapSession.load(denseModel(1));
+      const asked = vi.fn();
+      const { promise: scored, resolve: score } = Promise.withResolvers<void>();
+      const slow = {
+        model: session.model,
+        params: session.params,
+        predict: async (...given: Parameters<HotSwapSession['predict']>) => {
+          asked();
+          await scored;
+          return session.predict(...given);
+        },
+      };
+      const { train, labelled$, decisions, updates, subscription } = await gated({ session: slow }, 0, session);
+      train(0.5);
+      await settled();
+      labelled$.next(labelled(0.5, 5000));
+      await settled();
+      expect(asked).toHaveBeenCalled();
+      if (what === 'its subscriber left') subscription.unsubscribe();
+      else await session.rollback(0);
+      score();
+      await settled();
+      expect(decisions).toEqual([]);
+      expect(updates).toEqual([]);
+      expect(await served(session)).toBe(0);
+    },
+  );
+
   it('freezes weights between two steps, also where other threads take them', async () => {
     const { session, train, decide, decisions } = await gated({}, 1);
     for (let step = 1; step <= 200; step++) {
@@ -434,7 +476,11 @@ describe('a gate’s stream', () => {
     expect(warnings.mock.calls[0]![1]).toMatchObject({ code: 'RXGRAD_SCORING_FAILED' });
     for (let message = 0; message < 3; message++) labelled$.next(bad);
     await settled();
-    expect(ending.error).toMatchObject({ code: 'RXGRAD_SCORING_FAILS', message: expect.stringContaining('expected input "x"') });
+    expect(ending.error).toMatchObject({
+      code: 'RXGRAD_SCORING_FAILS',
+      message: expect.stringContaining('expected input "x"'),
+      cause: { code: 'RXGRAD_INVALID_FEED' },
+    });
   });
 
   it('goes on however often the session is too busy for its examples', async () => {
@@ -509,6 +555,37 @@ describe('losses', () => {
   });
 });
 
+describe('losses of a model with several outputs', () => {
+  const start = async (output?: string) => {
+    const session = await HotSwapSession.load(denseModel(1));
+    const twofold = {
+      model: session.model,
+      params: session.params,
+      predict: async (...asked: Parameters<HotSwapSession['predict']>) => {
+        const { outputs, ...rest } = await session.predict(...asked);
+        return { ...rest, outputs: { other: outputs.y!, y: outputs.y! } };
+      },
+    };
+    const named = output === undefined ? {} : { output };
+    return gated({ session: twofold, loss: 'bceWithLogits', maxFailuresInARow: 1, maxLoss: 4, ...named }, 0, session);
+  };
+
+  it('are those of the one that is named', async () => {
+    const { train, decide } = await start('y');
+    train(3);
+    expect(await decide(1)).toMatchObject({ decision: 'promoted' });
+  });
+
+  it('are refused where none is named', async () => {
+    const { train, labelled$, ending } = await start();
+    train(3);
+    await settled();
+    labelled$.next(labelled(1));
+    await settled();
+    expect(ending.error).toMatchObject({ message: expect.stringContaining('gate: output: expected one of other, y, got none') });
+  });
+});
+
 describe('options', () => {
   it.each([
     [{ margin: -1 }, 'gate: margin: expected >=0, got -1'],
@@ -520,6 +597,9 @@ describe('options', () => {
     [{ errorRate: 0.5 }, 'gate: errorRate: expected <0.5'],
     [{ test: 'tTest' }, 'gate: test: expected'],
     [{ session: {} }, 'gate: session: expected a session'],
+    [{ session: null }, 'gate: session: expected a session'],
+    [{ decisions: 5 }, 'gate: decisions: expected an observer'],
+    [{ decisions: null }, 'gate: decisions: expected an observer'],
     [{ every: { steps: 1 } }, 'gate: every.steps: expected no such option'],
   ])('%o is refused', async (wrong, message) => {
     const session = await HotSwapSession.load(denseModel(1));

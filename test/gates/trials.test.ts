@@ -84,6 +84,8 @@ describe('a candidate', () => {
     const trials = new Trials(terms, 1);
     expect(trials.giveUp()).toBeNull();
     trials.try(2);
+    expect(trials.giveUp()).toMatchObject({ decision: 'undecided', examples: 0, low: -1, high: 1 });
+    trials.try(2);
     trials.add({ live: 0, candidate: 0, fallback: null });
     expect(trials.giveUp()).toMatchObject({ decision: 'undecided', version: 2, examples: 1 });
     expect(trials.candidate).toBeNull();
@@ -129,7 +131,8 @@ describe('a live version', () => {
     expect(until(trials, { live: 0.5, fallback: 0.5 }, 1)).toBeNull();
     const decision = until(trials, { live: 0.8, fallback: 0.5 })!;
     expect(decision).toMatchObject({ decision: 'rolledBack' });
-    expect(decision.examples).toBeLessThan(100);
+    // As if it had just gone live.
+    expect(decision.examples).toBe(until(promoted(), { live: 0.8, fallback: 0.5 })!.examples);
   });
 
   it('keeps its fallback over further promotions until it is confirmed', () => {
