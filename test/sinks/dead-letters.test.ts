@@ -17,7 +17,7 @@ import {
   type Transport,
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
@@ -271,6 +271,43 @@ describe('dead letters are never lost:', () => {
     while (waiting.length === 0) await turn();
     waiting[0]!.fail(error());
     expect(String(await ended)).toMatch(message);
+  });
+
+  it('are appended one after the other, in the order of their events', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic });
+    const rejected = (offset: number) =>
+      rejection(new RxgradError('emptyBatch', { where: 'g/0@0' }), {
+        position: { topic: 'g', partition: 0, offset },
+        source: { done() {} },
+        record: { offset, key: null, value: null, headers: {}, timestampMs: 5 },
+      });
+    letters.next(rejected(0));
+    await vi.waitFor(() => expect(waiting).toHaveLength(1), { interval: 1 });
+    letters.next(rejected(1));
+    letters.next(rejected(2));
+    for (let turns = 0; turns < 5; turns++) await turn();
+    expect(waiting.map(({ records }) => records.length)).toEqual([1]);
+    waiting[0]!.go();
+    await vi.waitFor(() => expect(waiting).toHaveLength(2), { interval: 1 });
+    waiting[1]!.go();
+    await letters.flushed();
+    expect((await lettersOf(transport)).map(({ headers }) => headers.rxgrad_offset)).toEqual(['0', '1', '2']);
+  });
+
+  it('those that never succeed end the stream after half a minute', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { transport, waiting } = slowTransport(topic);
+    const ended = run(transport, [bad(1)]);
+    const busy = new RxgradError('transportInterrupted', { transport: 'T', problem: 'busy', advice: 'Try again' });
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await vi.waitFor(() => expect(waiting).toHaveLength(attempt + 1), { interval: 1, timeout: 20_000 });
+      vi.setSystemTime(Date.now() + 29_000);
+      waiting[attempt]!.fail(busy);
+    }
+    expect(await ended).toMatchObject({ code: 'RXGRAD_DEAD_LETTERS_FAILED', cause: busy });
+    expect(waiting).toHaveLength(2);
   });
 
   it('those that may succeed later are tried again', async () => {

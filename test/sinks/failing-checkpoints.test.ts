@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { type CheckpointStore, checkpoint, deadLetters, momentum } from 'rxgrad';
-import { Subject } from 'rxjs';
+import { type CheckpointStore, checkpoint, deadLetters, momentum, type Observation, observations } from 'rxgrad';
+import { from, lastValueFrom, Subject } from 'rxjs';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { Sealer } from '../../src/checkpoints/sealer.ts';
 import { RxgradError } from '../../src/errors.ts';
@@ -50,6 +50,25 @@ async function trainOn(batches: number, fails: (version: number) => Error | null
   return { tried, error, warned: warnings.mock.calls.length };
 }
 
+it('checkpoints are taken at the multiples of everySteps alone, and at the end where that is wanted', async () => {
+  const take = async (atEnd: boolean): Promise<number[]> => {
+    const versions: number[] = [];
+    const store = storeThat((version) => void versions.push(version));
+    const events$ = new Subject<TrainingEvent>();
+    const ended = lastValueFrom(events$.pipe(momentum(model()), checkpoint(store, { everySteps: 3, atEnd })));
+    for (let version = 1; version <= 7; version++) {
+      events$.next(batch(version));
+      if (version % 3 === 0) await vi.waitFor(() => expect(versions).toContain(version), { interval: 1, timeout: 20_000 });
+      await turn();
+    }
+    events$.complete();
+    await ended;
+    return versions;
+  };
+  expect(await take(false)).toEqual([3, 6]);
+  expect(await take(true)).toEqual([3, 6, 7]);
+});
+
 const full = () => new Error('the disk is full');
 
 it('checkpoints that fail now and then, with others in between, never end the training', async () => {
@@ -71,6 +90,20 @@ it('a writer that another one has taken over from ends it at once', async () => 
   const { tried, error } = await trainOn(3, () => fenced);
   expect(error).toBe(fenced);
   expect(tried).toEqual([1]);
+});
+
+it('a checkpoint is told of, with what it took', async () => {
+  const seen: Observation[] = [];
+  const observing = observations().subscribe((observation) => seen.push(observation));
+  onTestFinished(() => observing.unsubscribe());
+  const sizes: number[] = [];
+  const store: CheckpointStore = { ...storeThat(() => {}), write: async (_, file) => void sizes.push(file.byteLength) };
+  await lastValueFrom(from([batch(1)]).pipe(momentum(model()), checkpoint(store, { everySteps: 5 })));
+  const told = seen.flatMap((one) => (one.kind === 'checkpoint' ? [one] : []));
+  expect(told).toMatchObject([{ at: 'store', version: 1, bytes: sizes[0] }]);
+  expect(told[0]!.sealedMs).toBeGreaterThan(0);
+  expect(told[0]!.durationMs).toBeGreaterThanOrEqual(told[0]!.sealedMs);
+  expect(told[0]!.durationMs).toBeLessThan(60_000);
 });
 
 it('a checkpoint that is ready waits for the dead letters of its state', async () => {

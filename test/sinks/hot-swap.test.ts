@@ -1,4 +1,4 @@
-import { gradientBatch, hotSwap, momentum, Parameters, sgd } from 'rxgrad';
+import { gradientBatch, hotSwap, momentum, type Observation, observations, Parameters, sgd } from 'rxgrad';
 import { from, lastValueFrom, of, Subject, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { load, numbers, rows, rowWise } from '../inference/pool-models.ts';
@@ -63,6 +63,36 @@ describe('hotSwap', () => {
     expect(params.leftRight.live).toBe(candidate.slot);
     params.unpin();
     expect(params.leftRight.live).toBe(params.leftRight.latest);
+  });
+
+  it('tells what it took, to the update and to whoever observes', () => {
+    const params = Parameters.create(w);
+    const seen: Observation[] = [];
+    const observing = observations().subscribe((observation) => seen.push(observation));
+    const took: (number | null | undefined)[] = [];
+    from([step(1), step(1)])
+      .pipe(sgd(params), hotSwap(sessionOf(params)))
+      .subscribe(({ swapMs }) => took.push(swapMs));
+    observing.unsubscribe();
+    const swaps = seen.filter((one) => one.kind === 'swap');
+    expect(swaps).toMatchObject([
+      { at: 'hotSwap', version: 1 },
+      { at: 'hotSwap', version: 2 },
+    ]);
+    expect(swaps.map(({ durationMs }) => durationMs)).toEqual(took);
+    for (const ms of took) expect(ms).toBeGreaterThanOrEqual(0);
+    expect(Math.max(...took.map(Number))).toBeLessThan(1000);
+  });
+
+  it('copies what a gate has chosen into other parameters, not the newest weights', async () => {
+    const [trained, served] = [Parameters.create(w), Parameters.create(w)];
+    const [first] = await lastValueFrom(from([step(1)]).pipe(sgd(trained, { lr: 1 }), toArray()));
+    const kept = await trained.kept.keepLatest();
+    await lastValueFrom(from([step(1)]).pipe(sgd(trained, { lr: 1 })));
+    first!.kept = kept;
+    await lastValueFrom(of(first!).pipe(hotSwap(sessionOf(served))));
+    expect([served.liveVersion, ...served.get('w').data]).toEqual([1, 0, 2]);
+    expect(served.live.madeAtMs).toBe(kept.madeAtMs);
   });
 
   it('into other parameters waits for no prediction, and blocks nobody', () => {

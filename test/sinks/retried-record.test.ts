@@ -1,0 +1,83 @@
+import { encodeEvent, epochBoundary, gradientBatch, type LogRecord, type NewRecord } from 'rxgrad';
+import { describe, expect, it } from 'vitest';
+import { RxgradError } from '../../src/errors.ts';
+import { rejection } from '../../src/events.ts';
+import { deadLettersOf, readDeadLetter } from '../../src/sinks/dead-letter.ts';
+import { idOf, readRetryMark, retriedRecord, retryMark } from '../../src/sinks/retried-record.ts';
+
+const topic = 'g.dead';
+const error = new RxgradError('emptyBatch', { where: 'g/1@7' });
+const gradients = encodeEvent(gradientBatch({ gradients: { w: Float32Array.of(1) }, worker: 'tokyo', sequence: 40 }));
+
+/** A record as it stands in a log. */
+function inLog({ key = null, value = null, headers = {} }: NewRecord, offset: number): LogRecord {
+  return { offset, key: typeof key === 'string' ? Buffer.from(key) : key, value, headers, timestampMs: 5 };
+}
+
+/** The letter of a record that was rejected at an offset, at offset 3 of its own topic's partition 2. */
+function letterOf(record: NewRecord, offset: number | null): LogRecord {
+  const position = { topic: 'g', partition: 1, offset: offset ?? 0 };
+  const delivery = offset === null ? null : { position, source: { done() {} }, record: inLog(record, offset) };
+  if (delivery) return inLog(deadLettersOf(rejection(error, delivery))[0]!, 3);
+  const headers = { ...record.headers, rxgrad_reason: 'emptyBatch', rxgrad_attempt: '1' };
+  return inLog({ ...record, headers }, 3);
+}
+
+function retried(letter: LogRecord): NewRecord {
+  return retriedRecord(letter, topic, { ...readDeadLetter(letter, 2)! });
+}
+
+describe('a letter that is sent again', () => {
+  it('is its record, with where that first stood and how often it was rejected', () => {
+    const record: NewRecord = { ...encodeEvent(epochBoundary(3)), key: 'model' };
+    const { key, value, headers } = retried(letterOf(record, 7));
+    expect(Buffer.from(key as Uint8Array).toString()).toBe('model');
+    expect(Buffer.from(value!)).toEqual(Buffer.from(record.value!));
+    expect(headers).toEqual({ ...record.headers, rxgrad_retry_of: 'g/1@7', rxgrad_attempt: '1' });
+  });
+
+  it('of gradients comes from a worker of its own, so that a later sequence of the first one does not hide it', () => {
+    const { headers } = retried(letterOf(gradients, 7));
+    expect(headers).toMatchObject({ ce_source: 'retry:g/1@7:tokyo', ce_id: '0' });
+  });
+
+  it('again keeps that worker and the first place, and counts on', () => {
+    const once = retried(letterOf(gradients, 7));
+    const twice = retried(letterOf(once, 90));
+    expect(twice.headers).toMatchObject({
+      ce_source: 'retry:g/1@7:tokyo',
+      ce_id: '1',
+      rxgrad_retry_of: 'g/1@7',
+      rxgrad_attempt: '2',
+    });
+  });
+
+  it('of a worker that calls itself a retry is a worker of its own all the same', () => {
+    const record = { ...gradients, headers: { ...gradients.headers, ce_source: 'retry:mine' } };
+    expect(retried(letterOf(record, 7)).headers!.ce_source).toBe('retry:g/1@7:retry:mine');
+    const { ce_source: _, ...nameless } = gradients.headers!;
+    expect(retried(letterOf({ ...gradients, headers: nameless }, 7)).headers!.ce_source).toBe('retry:g/1@7:');
+  });
+
+  it('is known by its own place where its record stood nowhere', () => {
+    const letter = letterOf(gradients, null);
+    expect(idOf(readDeadLetter(letter, 2)!)).toBe('#2@3');
+    expect(retried(letter).headers).toMatchObject({ rxgrad_retry_of: 'g.dead#2@3', ce_source: 'retry:g.dead#2@3:tokyo' });
+    expect(idOf(readDeadLetter(letterOf(gradients, 7), 2)!)).toBe('g/1@7');
+  });
+});
+
+describe('a mark of what was sent again', () => {
+  it('is read back, and is no letter', () => {
+    const mark = inLog(retryMark('g/1@7', 'g/0@99'), 4);
+    expect(readRetryMark(mark)).toEqual({ id: 'g/1@7', as: 'g/0@99' });
+    expect(String(mark.key)).toBe('g/1@7');
+    expect(readDeadLetter(mark, 0)).toBeNull();
+  });
+
+  it('is no letter of a record that has such headers itself', () => {
+    const letter = letterOf({ ...gradients, headers: { ...gradients.headers, ...retryMark('g/1@7', 'g/0@99').headers } }, 8);
+    expect(readRetryMark(letter)).toBeNull();
+    expect(readRetryMark(letterOf(gradients, 8))).toBeNull();
+  });
+});
