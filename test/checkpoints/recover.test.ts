@@ -42,7 +42,7 @@ beforeAll(async () => {
   whole = await uninterrupted(rule);
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
-// Each run has one: it begins every checkpoint, and is closed behind the last one.
+// A run begins every checkpoint with one of its own, and closes it behind the last one.
 const seal = vi.spyOn(Sealer.prototype, 'seal');
 const close = vi.spyOn(Sealer.prototype, 'close');
 beforeEach(() => {
@@ -79,6 +79,8 @@ function breathing(recovered: Recovered) {
   let events = 0;
   const before = recovered.version;
   const begun = seal.mock.calls.length;
+  // Recovering had one, too.
+  close.mockClear();
   return concatMap(async (event: TrainingEvent) => {
     events += 1;
     // The thread that writes takes its time to start; where no checkpoint is due, there is nothing to wait for.
