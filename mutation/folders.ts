@@ -9,7 +9,10 @@ export const folders: Readonly<Record<string, Folder>> = {
   shards: folder('shards'),
   gates: folder('gates'),
   params: folder('params'),
-  sinks: { sources: ['src/sinks/**/*.ts'], tests: ['test/sinks/**', 'test/weights/publish-weights.test.ts'] },
+  sinks: {
+    sources: ['src/sinks/**/*.ts'],
+    tests: ['test/sinks/**', 'test/weights/publish-weights.test.ts', 'test/weights/shards.test.ts'],
+  },
   checkpoints: folder('checkpoints'),
   weights: folder('weights'),
   // What only a broker covers is left out: src/sources/kafka is the integration tests' part.
@@ -26,7 +29,9 @@ export const folders: Readonly<Record<string, Folder>> = {
       'mixes-rows',
       'feeds',
     ].map((name) => `src/inference/${name}.ts`),
-    tests: ['test/inference/*.test.ts'],
+    tests: ['batch', 'giving-up', 'hot-swap-session', 'pool-order', 'pool', 'staleness-limit', 'versions'].map(
+      (name) => `test/inference/${name}.test.ts`,
+    ),
   },
   // The scan, not the rules: those are held to the values of their papers and of other implementations.
   optimizers: {
