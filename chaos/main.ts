@@ -18,6 +18,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   pause: () => import('./pause.ts'),
   owners: () => import('./owners.ts'),
   quiet: () => import('./quiet.ts'),
+  fleet: () => import('./fleet.ts'),
   disk: () => import('./disk.ts'),
   mutations: () => import('./mutations.ts'),
   torn: () => import('./torn.ts'),
