@@ -20,7 +20,7 @@ interface Columns {
   readonly 'seen.partitions': Int32Array;
   /** See {@link SequenceWindow.packed}: all bits, one worker's after the other's. */
   readonly 'seen.bits': Int32Array;
-  readonly 'seen.runs': Int16Array;
+  readonly 'seen.runs': Int32Array;
   /** How many words of bits a worker has. */
   readonly 'seen.words': Uint8Array;
   readonly 'seen.idBytes': Int16Array;
@@ -37,7 +37,7 @@ export function columnsOf(workers: SeenWorkers): Pick<OnceState, 'partitions' | 
   const highest = new BigInt64Array(count);
   const incarnations = new BigInt64Array(count);
   const partitionNumbers = new Int32Array(count);
-  const runs = new Int16Array(count);
+  const runs = new Int32Array(count);
   const words = new Uint8Array(count);
   const idBytes = new Int16Array(count);
   const [highestHalves, incarnationHalves] = [new Uint32Array(highest.buffer), new Uint32Array(incarnations.buffer)];
@@ -93,8 +93,7 @@ export function addColumns(workers: SeenWorkers, { partitions, arrays }: Pick<On
     const end = at + all['seen.idBytes'][row]!;
     const words = all['seen.words'][row]!;
     const run = all['seen.runs'][row]!;
-    if (!partition || words > WINDOW / 32 || run > WINDOW)
-      throw broken(`one of the partitions and of the lengths for row ${row}`);
+    if (!partition || words > WINDOW / 32 || run < 0) throw broken(`one of the partitions and of the lengths for row ${row}`);
     const window = SequenceWindow.of(Number(all['seen.highest'][row]), run, bits.subarray(bit, bit + words));
     const id = workerText(all['seen.ids'].subarray(at, end));
     workers.add(new SeenWorker(partition, id, Number(incarnations?.[row] ?? 0), window));
@@ -115,7 +114,7 @@ export function addSequences(
   const places = positions.length === 0 ? [null] : positions.map(([topic, partition]) => ({ topic, partition }));
   for (const place of places) {
     for (const [worker, sequence] of sequences) {
-      const window = SequenceWindow.of(sequence, Math.min(sequence + 1, WINDOW), new Uint32Array(0));
+      const window = SequenceWindow.of(sequence, sequence + 1, new Uint32Array(0));
       workers.add(new SeenWorker(workers.at(place), worker, 0, window));
     }
   }
@@ -149,7 +148,7 @@ const types = {
   'seen.incarnations': BigInt64Array,
   'seen.partitions': Int32Array,
   'seen.bits': Int32Array,
-  'seen.runs': Int16Array,
+  'seen.runs': Int32Array,
   'seen.words': Uint8Array,
   'seen.idBytes': Int16Array,
   'seen.ids': Uint8Array,

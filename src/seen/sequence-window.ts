@@ -1,20 +1,23 @@
 /** How many sequences a window remembers: the highest seen and those right below it. */
 export const WINDOW = 1024;
 const WORDS = WINDOW / 32;
-const ALL = 0xffff_ffff;
+const MAX_RUN = 2 ** 31 - 1;
 
 /** `new`: not seen yet. `below`: too far below the highest to know. */
 export type Verdict = 'new' | 'seen' | 'below';
 
 /**
  * Which sequences of a worker were seen, as anti-replay windows of IPsec keep it (RFC 6479): a bit for each of the last
- * {@link WINDOW} up to the highest, in a ring by their number. While they rise without a gap, as most do, only their count is kept.
+ * {@link WINDOW} up to the highest, in a ring by their number. While they rise without a gap, as most do, their count says it all,
+ * and of any number.
  */
 export class SequenceWindow {
   #highest: number;
-  /** How many up to the highest were seen without a gap, and none below; where there are bits, they say it. */
+  /** How many up to the highest were seen without a gap; where there are bits, they say it. */
   #run = 1;
   #bits: Uint32Array | null = null;
+  /** How many bits are set. */
+  #count = 0;
 
   constructor(first: number) {
     this.#highest = first;
@@ -23,7 +26,7 @@ export class SequenceWindow {
   /** The window that {@link packed} had described. */
   static of(highest: number, run: number, bits: Uint32Array): SequenceWindow {
     const window = new SequenceWindow(highest);
-    window.#run = run;
+    window.#run = Math.min(run, MAX_RUN);
     if (bits.length > 0) window.#unpack(bits);
     return window;
   }
@@ -35,47 +38,55 @@ export class SequenceWindow {
   verdict(sequence: number): Verdict {
     const age = this.#highest - sequence;
     if (age < 0) return 'new';
+    if (!this.#bits && age < this.#run) return 'seen';
     if (age >= WINDOW) return 'below';
-    const seen = this.#bits ? (this.#bits[wordOf(sequence)]! >>> bitOf(sequence)) & 1 : age < this.#run;
-    return seen ? 'seen' : 'new';
+    return this.#bits && isSet(this.#bits, sequence) ? 'seen' : 'new';
   }
 
   /** Notes one that was new. */
   note(sequence: number): void {
     const step = sequence - this.#highest;
-    if (!this.#bits && (step === 1 || step >= WINDOW)) {
-      this.#run = step === 1 ? Math.min(this.#run + 1, WINDOW) : 1;
+    if (step >= WINDOW) {
+      this.#bits = null;
+      this.#run = 1;
       this.#highest = sequence;
-      return;
-    }
-    this.#bits ??= this.#bitsOfRun();
-    const bits = this.#bits;
-    if (step >= WINDOW) bits.fill(0);
-    else for (let passed = 1; passed < step; passed++) clear(bits, this.#highest + passed);
-    if (step > 0) this.#highest = sequence;
-    bits[wordOf(sequence)]! |= 1 << bitOf(sequence);
+    } else if (step === 1 && !this.#bits) {
+      this.#run = Math.min(this.#run + 1, MAX_RUN);
+      this.#highest = sequence;
+    } else this.#noteBit(sequence, step);
   }
 
   /**
    * What was seen: without gaps, how many up to the highest; else 0, and bits in rising order, the highest's the last, from
-   * the first word that has any. The same for the same sequences, in whatever order they came.
+   * the first word that has any.
    */
   packed(): { readonly run: number; readonly bits: Uint32Array } {
     if (!this.#bits) return { run: this.#run, bits: none };
     const bits = this.#rising(this.#bits);
-    const first = bits.findIndex((word) => word !== 0);
-    const word = bits[first]!;
-    // All ones from the lowest one on: what is below it is filled by the subtraction.
-    const withoutGaps = (word | (word - 1)) >>> 0 === ALL && bits.subarray(first + 1).every((other) => other === ALL);
-    if (!withoutGaps) return { run: 0, bits: bits.subarray(first) };
-    this.#run = WINDOW - 32 * first - (31 - Math.clz32(word & -word));
+    return { run: 0, bits: bits.subarray(bits.findIndex((word) => word !== 0)) };
+  }
+
+  #noteBit(sequence: number, step: number): void {
+    this.#bits ??= this.#bitsOfRun();
+    const bits = this.#bits;
+    for (let passed = 1; passed < step; passed++) {
+      const left = this.#highest + passed;
+      if (isSet(bits, left)) this.#count -= 1;
+      bits[wordOf(left)]! &= ~(1 << bitOf(left));
+    }
+    if (step > 0) this.#highest = sequence;
+    // One that leaves the window may have had the same bit.
+    if (!isSet(bits, sequence)) this.#count += 1;
+    bits[wordOf(sequence)]! |= 1 << bitOf(sequence);
+    if (this.#count < WINDOW) return;
     this.#bits = null;
-    return { run: this.#run, bits: none };
+    this.#run = WINDOW;
   }
 
   #bitsOfRun(): Uint32Array {
     const bits = new Uint32Array(WORDS);
-    for (let i = 0; i < this.#run; i++) bits[wordOf(this.#highest - i)]! |= 1 << bitOf(this.#highest - i);
+    this.#count = Math.min(this.#run, WINDOW);
+    for (let i = 0; i < this.#count; i++) bits[wordOf(this.#highest - i)]! |= 1 << bitOf(this.#highest - i);
     return bits;
   }
 
@@ -96,6 +107,7 @@ export class SequenceWindow {
       if (shift > 0) ring[(from + i + 1) % WORDS]! |= word >>> (32 - shift);
     });
     this.#bits = ring;
+    for (let i = 0; i < WINDOW; i++) if (isSet(ring, i)) this.#count += 1;
   }
 }
 
@@ -110,6 +122,6 @@ function bitOf(sequence: number): number {
   return sequence & 31;
 }
 
-function clear(bits: Uint32Array, sequence: number): void {
-  bits[wordOf(sequence)]! &= ~(1 << bitOf(sequence));
+function isSet(bits: Uint32Array, sequence: number): boolean {
+  return ((bits[wordOf(sequence)]! >>> bitOf(sequence)) & 1) === 1;
 }
