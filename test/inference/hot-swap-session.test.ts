@@ -4,7 +4,6 @@ import { Tensor } from 'onnxruntime-node';
 import { gradientBatch, HotSwapSession, hotSwap, optimizer, Parameters } from 'rxgrad';
 import { of } from 'rxjs';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { denseModel } from '../../bench/dense-model.ts';
 import { readModel } from '../../src/inference/onnx/model.ts';
 import { withInitializers } from '../../src/inference/onnx/with-initializers.ts';
 import { example, exampleNames, expectClose, feedsOf, run } from './onnx/example-models.ts';
@@ -131,23 +130,6 @@ describe('versions', () => {
       .subscribe();
     expect(serving.version).toBe(1);
     expect(serving.params.get('2.bias').data).toEqual(trained.params.get('2.bias').data);
-  });
-
-  it('computes with the version that was asked for, whatever was kept in its place before', async (t) => {
-    const session = await load(t, denseModel(1));
-    const { kept } = session.params;
-    const feeds = { x: new Tensor('float32', [1], [1, 1]) };
-    const held: number[] = [];
-    for (let version = 1; version <= 150; version++) {
-      kept.add({ version, madeAtMs: 0, position: null }, { w: Float32Array.of(version) });
-      held.push(version);
-      for (const one of held) {
-        const { outputs } = await session.predict(feeds, { version: one });
-        expect(outputs.y!.data[0]).toBe(one);
-      }
-      // Not the oldest each time, so that a place comes with other memory.
-      while (held.length >= 4) kept.forget(held.splice(version % 3, 1)[0]!);
-    }
   });
 
   it('shares parameters between sessions', async (t) => {
