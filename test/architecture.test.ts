@@ -186,3 +186,9 @@ it('blocks a thread in its own threads alone, and at the exit: who reads weights
     'src/kernels/pool/job-queue.ts',
   ]);
 });
+
+it('has tests that neither measure time nor set a limit for it: a busy machine would fail them', () => {
+  const tests = globSync('test/**/*.ts', { cwd: root, exclude: ['test/eventually.ts', 'test/architecture.test.ts'] });
+  const timed = /\bvi\.wait(?:For|Until)\(|\bexpect\((?:performance|Date)\.now\(\)|\bexpect\.poll\([^;]*\btimeout:/;
+  expect(tests.filter((file) => timed.test(code(file)))).toEqual([]);
+});

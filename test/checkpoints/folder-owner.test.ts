@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { checkpoint, encodeEvent, FileCheckpoints, fromTransport, memoryTransport, recover, sgd } from 'rxgrad';
 import { lastValueFrom } from 'rxjs';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { eventually } from '../eventually.ts';
 import { model, recordedLog } from '../sources/one-log.ts';
 
 let folder = '';
@@ -49,7 +50,7 @@ it('changes no more from the moment it was taken over, whatever the one before w
       for (;;) await older.write(++version, bytes(round, 200_000));
     })();
     const refused = expect(writing).rejects.toMatchObject({ key: 'fenced' });
-    await vi.waitFor(() => expect(version).toBeGreaterThan(1000 * round + 1), { interval: 1 });
+    await eventually(() => expect(version).toBeGreaterThan(1000 * round + 1));
     for (let turn = 0; turn < round; turn++) await new Promise(setImmediate);
     await new FileCheckpoints(folder, { keep: 2 }).takeOver();
     const found = (await readdir(folder)).sort();
@@ -150,7 +151,7 @@ it('ends a training that another one takes over from, also while it has nothing 
     return { ended, seen, params };
   };
   const older = await run();
-  await vi.waitFor(() => expect(older.params.version).toBeGreaterThan(0));
+  await eventually(() => expect(older.params.version).toBeGreaterThan(0));
   const refused = expect(older.ended).rejects.toMatchObject(fenced);
   const newer = await run('end');
   await vi.advanceTimersByTimeAsync(2_000);

@@ -88,7 +88,7 @@ describe('a reader that reads on', () => {
     // Now that is live again, and will be read for ever; the other side is free.
     params.unpin();
     second.acquire();
-    await expect.poll(() => params.version, { timeout: 5000 }).toBe(2);
+    await expect.poll(() => params.version).toBe(2);
     expect([...first.weights(held).w!]).toEqual([1, 1, 1, 1]);
     expect(failures).toEqual([]);
   });
@@ -104,7 +104,7 @@ describe('a reader whose thread was ended in the middle of a read', () => {
     await turns();
     expect(params.version).toBe(1);
     await worker.terminate();
-    await expect.poll(() => params.version, { timeout: 5000 }).toBe(2);
+    await expect.poll(() => params.version).toBe(2);
     // Nobody reads any more: steps are taken in place again.
     expect(params.leftRight.target).toBe(params.leftRight.live);
     expect(failures).toEqual([]);

@@ -21,6 +21,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
+import { eventually } from '../eventually.ts';
 import { batch, batchOf, bitsOf, model } from '../optimizers/batches.ts';
 import { slowTransport } from './slow-transport.ts';
 
@@ -283,13 +284,13 @@ describe('dead letters are never lost:', () => {
         record: { offset, key: null, value: null, headers: {}, timestampMs: 5 },
       });
     letters.next(rejected(0));
-    await vi.waitFor(() => expect(waiting).toHaveLength(1), { interval: 1 });
+    await eventually(() => expect(waiting).toHaveLength(1));
     letters.next(rejected(1));
     letters.next(rejected(2));
     for (let turns = 0; turns < 5; turns++) await turn();
     expect(waiting.map(({ records }) => records.length)).toEqual([1]);
     waiting[0]!.go();
-    await vi.waitFor(() => expect(waiting).toHaveLength(2), { interval: 1 });
+    await eventually(() => expect(waiting).toHaveLength(2));
     waiting[1]!.go();
     await letters.flushed();
     expect((await lettersOf(transport)).map(({ headers }) => headers.rxgrad_offset)).toEqual(['0', '1', '2']);
@@ -302,7 +303,7 @@ describe('dead letters are never lost:', () => {
     const ended = run(transport, [bad(1)]);
     const busy = new RxgradError('transportInterrupted', { transport: 'T', problem: 'busy', advice: 'Try again' });
     for (let attempt = 0; attempt < 2; attempt++) {
-      await vi.waitFor(() => expect(waiting).toHaveLength(attempt + 1), { interval: 1, timeout: 20_000 });
+      await eventually(() => expect(waiting).toHaveLength(attempt + 1));
       vi.setSystemTime(Date.now() + 29_000);
       waiting[attempt]!.fail(busy);
     }

@@ -5,6 +5,7 @@ import { expect, it, onTestFinished, vi } from 'vitest';
 import { Sealer } from '../../src/checkpoints/sealer.ts';
 import { RxgradError } from '../../src/errors.ts';
 import type { TrainingEvent } from '../../src/events.ts';
+import { eventually } from '../eventually.ts';
 import { batch, batchOf, model } from '../optimizers/batches.ts';
 import { slowTransport } from './slow-transport.ts';
 
@@ -44,7 +45,7 @@ async function trainOn(batches: number, fails: (version: number) => Error | null
   onTestFinished(() => subscription.unsubscribe());
   for (let version = 1; version <= batches && !error; version++) {
     events$.next(batch(version));
-    await vi.waitFor(() => expect(tried).toContain(version), { interval: 1, timeout: 20_000 });
+    await eventually(() => expect(tried).toContain(version));
     await turn();
   }
   return { tried, error, warned: warnings.mock.calls.length };
@@ -58,7 +59,7 @@ it('checkpoints are taken at the multiples of everySteps alone, and at the end w
     const ended = lastValueFrom(events$.pipe(momentum(model()), checkpoint(store, { everySteps: 3, atEnd })));
     for (let version = 1; version <= 7; version++) {
       events$.next(batch(version));
-      if (version % 3 === 0) await vi.waitFor(() => expect(versions).toContain(version), { interval: 1, timeout: 20_000 });
+      if (version % 3 === 0) await eventually(() => expect(versions).toContain(version));
       await turn();
     }
     events$.complete();
@@ -124,5 +125,5 @@ it('a checkpoint that is ready waits for the dead letters of its state', async (
   for (let turns = 0; turns < 10; turns++) await turn();
   expect(written).toEqual([]);
   waiting[0]!.go();
-  await vi.waitFor(() => expect(written).toEqual([1]), { interval: 1, timeout: 20_000 });
+  await eventually(() => expect(written).toEqual([1]));
 });

@@ -14,11 +14,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import MersenneTwister from 'mersenne-twister';
-import { describe, expect, it, onTestFinished, type TestContext, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, type TestContext } from 'vitest';
 import { isRxgradError } from '../../src/errors.ts';
 import { embeddedLog } from '../../src/sources/embedded-log.ts';
 import { readAll } from '../../src/sources/read-all.ts';
 import type { LogRecord, NewRecord, Transport } from '../../src/sources/transport.ts';
+import { eventually } from '../eventually.ts';
 import { collect } from './collector.ts';
 
 // `RXGRAD_FLIPS=5000 npx vitest run --project unit test/sources/log-integrity.test.ts` for more of them.
@@ -170,7 +171,7 @@ describe('a log whose file was changed', () => {
     writeFileSync(path, bytes);
     const log = opened(context, path);
     const collector = await collect(context, log, { topic: 'gradients', from: 'beginning' });
-    await vi.waitFor(() => expect(collector.errors).toHaveLength(1));
+    await eventually(() => expect(collector.errors).toHaveLength(1));
     expect(collector.errors[0]!.message).toMatch(
       /^Embedded log .*, gradients\/1@41: expected a record whose CRC-32 is \d+, got \d+\. Bring back a whole copy/,
     );

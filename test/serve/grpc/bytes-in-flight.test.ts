@@ -2,10 +2,11 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:h
 import { gzipSync } from 'node:zlib';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Metadata, status } from '@grpc/grpc-js';
-import { describe, expect, it, type TestContext, vi } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import { BytesInFlight } from '../../../src/serve/bytes-in-flight.ts';
 import { ModelInferRequestSchema, type ModelInferResponse } from '../../../src/serve/grpc/inference_pb.ts';
 import { inferenceService } from '../../../src/serve/grpc/service-definition.ts';
+import { eventually } from '../../eventually.ts';
 import { grpcClient } from './grpc-client.ts';
 import { serveGrpc } from './serve-grpc.ts';
 
@@ -72,15 +73,15 @@ describe('bytes of gRPC calls in flight', () => {
         if (code === String(status.UNAVAILABLE)) refused += 1;
       });
     }
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(inFlight.figures.bytes).toBeGreaterThan((20 - refused) * (4 * mib - 1));
       expect(refused).toBeGreaterThanOrEqual(17);
-    }, 30_000);
+    });
     expect(inFlight.figures.bytes).toBeLessThanOrEqual(16 * mib);
     const { call } = grpcClient(t, port);
     expect((await call<ModelInferResponse>('modelInfer', linear('good'))).message.id).toBe('good');
     for (const { stream } of calls) stream.close();
-    await vi.waitFor(() => expect(inFlight.figures.bytes).toBe(0), 5000);
+    await eventually(() => expect(inFlight.figures.bytes).toBe(0));
   });
 
   it('of a sender that never ends are let go of in time', async (t) => {
@@ -89,7 +90,7 @@ describe('bytes of gRPC calls in flight', () => {
     const { stream, ended } = await callOf(sessionOf(t, port));
     stream.write(framed(Buffer.alloc(1000), { length: 2000 }));
     expect(await ended).toBe(String(status.DEADLINE_EXCEEDED));
-    await vi.waitFor(() => expect(inFlight.figures.bytes).toBe(0), 5000);
+    await eventually(() => expect(inFlight.figures.bytes).toBe(0));
   });
 
   it('count what was compressed', async (t) => {
@@ -105,7 +106,7 @@ describe('bytes of gRPC calls in flight', () => {
     const broken = await callOf(session, { 'grpc-encoding': 'gzip' });
     broken.stream.end(framed(Buffer.alloc(100), { isCompressed: true }));
     expect(await broken.ended).toBe(String(status.INVALID_ARGUMENT));
-    await vi.waitFor(() => expect(inFlight.figures).toEqual({ bytes: 0, limit: 8 * mib, refused: 1 }), 5000);
+    await eventually(() => expect(inFlight.figures).toEqual({ bytes: 0, limit: 8 * mib, refused: 1 }));
   });
 
   it('of a stream are let go of with each answer', async (t) => {
@@ -122,9 +123,9 @@ describe('bytes of gRPC calls in flight', () => {
       answers += 1;
     }
     // A call has its own few bytes, also while it says nothing.
-    await vi.waitFor(() => expect(inFlight.figures).toEqual({ bytes: 8192, limit: 2 * mib, refused: 0 }), 5000);
+    await eventually(() => expect(inFlight.figures).toEqual({ bytes: 8192, limit: 2 * mib, refused: 0 }));
     stream.end();
-    await vi.waitFor(() => expect(inFlight.figures.bytes).toBe(0), 5000);
+    await eventually(() => expect(inFlight.figures.bytes).toBe(0));
     expect(answers).toBe(40);
   });
 });

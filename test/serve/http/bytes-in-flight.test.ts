@@ -3,7 +3,8 @@ import type { Socket } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it, type TestContext, vi } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
+import { eventually } from '../../eventually.ts';
 import { open } from './raw-socket.ts';
 import { floats, type Running, start } from './running.ts';
 
@@ -49,14 +50,14 @@ describe('bytes in flight', () => {
     const answers = Promise.all(sockets.map(ended));
     // Room for a body is eight: four are held at most, and the others refused.
     const held = () => server.status.requests;
-    await vi.waitFor(() => expect(held().bytes).toBe((80 - held().refused) * 8 * mib), { timeout: 30_000, interval: 100 });
+    await eventually(() => expect(held().bytes).toBe((80 - held().refused) * 8 * mib));
     expect(held().refused).toBeGreaterThanOrEqual(76);
     expect(buffers() - before).toBeLessThan(48 * mib);
     // Where there is no room, one of the slow senders has to go for it.
     expect((await server.ask('/v2/models/m/infer', { json: floats })).json.outputs[1].data).toEqual([32]);
     for (const socket of sockets) socket.destroy();
     await answers;
-    await vi.waitFor(() => expect(server.status.requests.bytes).toBe(0));
+    await eventually(() => expect(server.status.requests.bytes).toBe(0));
     expect(server.lines.filter(({ msg }) => String(msg).startsWith('requests above the limit'))).toHaveLength(1);
   });
 
@@ -86,14 +87,14 @@ describe('bytes in flight', () => {
       'is given up',
       async (t, server) => {
         const socket = await begin(t, server, Buffer.alloc(mib));
-        await vi.waitFor(() => expect(server.status.requests.bytes).toBeGreaterThan(mib - 1));
+        await eventually(() => expect(server.status.requests.bytes).toBeGreaterThan(mib - 1));
         socket.destroy();
       },
     ],
   ])('of a request that %s are let go of', async ([, send], t) => {
     const server = await start(t, { limits, timeouts: { requestMs: 500, headersMs: 500 } });
     await send(t, server);
-    await vi.waitFor(() => expect(server.status.requests).toEqual({ bytes: 0, limit: 32 * mib, refused: 0 }), 5000);
+    await eventually(() => expect(server.status.requests).toEqual({ bytes: 0, limit: 32 * mib, refused: 0 }));
   });
 
   it('count what was compressed', async (t) => {
@@ -110,7 +111,7 @@ describe('bytes in flight', () => {
     const bomb = () => server.ask('/v2/models/m/infer', { method: 'POST', body, headers });
     const statuses = [bomb(), bomb(), bomb()].map(async (answer) => (await answer).status);
     // What was read of JSON takes the place of the text, so that none of them is refused.
-    await vi.waitFor(() => expect(server.status.requests.bytes).toBe(3 * 16), 5000);
+    await eventually(() => expect(server.status.requests.bytes).toBe(3 * 16));
     released.resolve();
     expect(await Promise.all(statuses)).toEqual([200, 200, 200]);
     // Two of which one byte is missing take all there is.
@@ -118,7 +119,7 @@ describe('bytes in flight', () => {
     const halves = await Promise.all(Array.from({ length: 2 }, () => open(t, server.port)));
     for (const socket of halves) socket.write(headOf(cut.length + 1, 'Content-Encoding: gzip\r\n'));
     for (const socket of halves) socket.write(cut);
-    await vi.waitFor(() => expect(server.status.requests.refused).toBe(1), 5000);
+    await eventually(() => expect(server.status.requests.refused).toBe(1));
     expect(server.status.requests.bytes).toBeLessThan(9 * mib);
   });
 
