@@ -24,7 +24,8 @@ export default defineConfig({
     include: (process.env.RXGRAD_MUTATION_TESTS ?? '')
       .split(',')
       .map((tests) => (tests.endsWith('.ts') ? tests : `${tests}/*.test.ts`)),
-    exclude: ['**/*.integration.test.ts'],
+    // The last two take seconds of readers and random programs; a run may need hundreds of them.
+    exclude: ['**/*.integration.test.ts', '**/torn-reads.test.ts', '**/everything.test.ts'],
     // One worker for all files of a run: each mutant needs the modules once.
     isolate: false,
     setupFiles: ['mutation/active-in-threads.ts'],
