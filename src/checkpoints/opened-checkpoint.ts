@@ -17,10 +17,8 @@ export async function newestWhole(store: CheckpointStore, upTo = Number.POSITIVE
   const entries = all.filter(({ version }) => version <= upTo);
   let last = '';
   for (const { version } of entries) {
-    const where = placeOf(store, version);
     try {
-      const file = await store.read(version);
-      return { file, facts: openCheckpoint(file, where), where, later: laterThan(version, all) };
+      return { ...(await opened(store, version)), later: laterThan(version, all) };
     } catch (error) {
       if (!isRxgradError(error) || (error.key !== 'invalidCheckpoint' && error.key !== 'invalidOption')) throw error;
       last ||= error.message;
@@ -38,15 +36,17 @@ export async function openVersion(store: CheckpointStore, version: number): Prom
     const expected = entries.map((one) => one.version).join(', ') || 'none';
     throw new RxgradError('unknownVersion', { store: store.name, expected, got: version });
   }
-  const where = placeOf(store, version);
+  return { ...(await opened(store, version)), later: laterThan(version, entries) };
+}
+
+async function opened(store: CheckpointStore, version: number): Promise<Omit<OpenedCheckpoint, 'later'>> {
+  const where = `${store.name}, version ${version}`;
   const file = await store.read(version);
-  return { file, facts: openCheckpoint(file, where), where, later: laterThan(version, entries) };
+  const facts = openCheckpoint(file, where);
+  if (facts.version === version) return { file, facts, where };
+  throw new RxgradError('invalidCheckpoint', { where, expected: `version ${version}`, got: `version ${facts.version}` });
 }
 
 function laterThan(version: number, entries: readonly CheckpointEntry[]): number[] {
   return entries.flatMap((entry) => (entry.version > version ? [entry.version] : []));
-}
-
-function placeOf(store: CheckpointStore, version: number): string {
-  return `${store.name}, version ${version}`;
 }

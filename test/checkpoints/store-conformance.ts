@@ -62,6 +62,29 @@ export function storeConformance(name: string, place: () => Promise<(keep?: numb
       await store.close();
     });
 
+    it('sets versions aside, whole or not, where they are listed and count no more', async () => {
+      const open = await place();
+      const store = await open();
+      for (const version of [1, 2, 3]) await store.write(version, bytes(version, 3000));
+      await store.pin(2, true);
+      expect(await store.abandoned()).toEqual([]);
+      const first = await store.setAside([3, 2]);
+      await store.write(2, bytes(9));
+      const second = await store.setAside([2]);
+      expect((await store.list()).map(({ version }) => version)).toEqual([1]);
+      await store.close();
+      const again = await open(2);
+      const courses = await again.abandoned();
+      expect(courses.map(({ name, entries }) => [name, ...entries.map(({ version, bytes }) => [version, bytes])])).toEqual([
+        [first, [3, 3000], [2, 3000]],
+        [second, [2, 100]],
+      ]);
+      for (const version of [4, 5]) await again.write(version, bytes(version));
+      expect((await again.list()).map(({ version }) => version)).toEqual([5, 4]);
+      expect((await again.abandoned()).length).toBe(2);
+      await again.close();
+    });
+
     it.each(['read', 'pin'] as const)('tells by an error that there is nothing to %s', async (call) => {
       const store = await (await place())();
       await store.write(1, bytes(1));

@@ -1,0 +1,30 @@
+import { seal } from '../../src/checkpoints/checkpoint-file.ts';
+import { readTensorFileHeader, tensorFileHeader } from '../../src/params/tensor-file.ts';
+
+type Metadata = Readonly<Record<string, string>>;
+
+export function metadataOf(file: Uint8Array): Metadata {
+  return headerOf(file).metadata;
+}
+
+/** A checkpoint as a version of rxgrad wrote it that knew nothing of logs. */
+export function withoutLogFacts(file: Uint8Array): Uint8Array {
+  return changed(file, (metadata) => {
+    const { log: _, ...state } = JSON.parse(metadata['rxgrad.state']!) as Record<string, unknown>;
+    return { ...metadata, 'rxgrad.state': JSON.stringify(state) };
+  });
+}
+
+/** A checkpoint with other metadata, whole. */
+export function changed(file: Uint8Array, change: (metadata: Metadata) => Metadata): Uint8Array {
+  const { begin, metadata, entries } = headerOf(file);
+  const made = Buffer.concat([tensorFileHeader({ __metadata__: change(metadata), ...entries }), file.subarray(begin)]);
+  seal(made);
+  return made;
+}
+
+function headerOf(file: Uint8Array) {
+  return readTensorFileHeader(file, (expected, got) => {
+    throw new Error(`expected ${expected}, got ${got}`);
+  });
+}
