@@ -2,18 +2,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { RxgradError } from '../errors.ts';
 import { isLocked } from './log-errors.ts';
 
-const warnAfterMs = 5_000;
 const mostDelayMs = 100;
 
 /** Runs transactions one after another. While another connection holds the write lock they wait, up to a bound; the thread does not. */
 export class LogWrites {
   readonly #name: string;
   readonly #timeoutMs: number;
+  readonly #warnAfterMs: number;
   #tail: Promise<unknown> | null = null;
 
-  constructor(name: string, timeoutMs: number) {
+  constructor(name: string, timeoutMs: number, warnAfterMs = 5_000) {
     this.#name = name;
     this.#timeoutMs = timeoutMs;
+    this.#warnAfterMs = warnAfterMs;
   }
 
   /** Runs an action in this turn, unless an earlier one waits, or it has to. */
@@ -51,12 +52,15 @@ export class LogWrites {
           const advice = 'End that process, or its transaction, then try again';
           throw new RxgradError('transportInterrupted', { transport: this.#name, problem, advice }, { cause: error });
         }
-        if (!warned && waitedMs >= warnAfterMs) {
+        if (!warned && waitedMs >= this.#warnAfterMs) {
           warned = true;
           const bound = `Appends wait for it, up to ${this.#timeoutMs / 1000} s`;
-          process.emitWarning(`${this.#name}: another process has held its write lock for ${warnAfterMs / 1000} s. ${bound}`, {
-            code: 'RXGRAD_LOG_LOCKED',
-          });
+          process.emitWarning(
+            `${this.#name}: another process has held its write lock for ${this.#warnAfterMs / 1000} s. ${bound}`,
+            {
+              code: 'RXGRAD_LOG_LOCKED',
+            },
+          );
         }
         await delay(Math.min(5 * tries, mostDelayMs));
       }

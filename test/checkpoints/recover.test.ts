@@ -63,6 +63,8 @@ async function uninterrupted(scan: Scan): Promise<number[]> {
 async function run(scan: Scan, steps = Number.POSITIVE_INFINITY, options = { everySteps: 100, atEnd: false }) {
   const params = model();
   const recovered: Recovered = await recover(params, store, { transport, topic });
+  // What made the first checkpoint has been closed already.
+  close.mockClear();
   const updates$ = fromTransport(transport, { topic, until: 'end', ...recovered.source }).pipe(
     breathing(recovered),
     scan(params),

@@ -38,13 +38,13 @@ it('keeps the last weights when their log is gone, asks for it again, and goes o
   // Takes what the log is in from under those that read it.
   const file = new DatabaseSync(path);
   context.onTestFinished(() => file.close());
-  file.exec('ALTER TABLE records_1 RENAME TO gone');
+  file.exec('ALTER TABLE partition_1 RENAME TO gone');
   await eventually(() => expect(lines.length).toBeGreaterThanOrEqual(2));
   expect(lines).toMatchObject([
     { msg: 'weights do not come; the last ones stay', version: 1, againMs: 1000 },
     { version: 1, againMs: 2000 },
   ]);
-  file.exec('ALTER TABLE gone RENAME TO records_1');
+  file.exec('ALTER TABLE gone RENAME TO partition_1');
   const versions: number[] = [];
   const watching = observations().subscribe((seen) => {
     if (seen.kind === 'swap') versions.push(seen.version);

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import {
   copyFileSync,
   existsSync,
@@ -13,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { crc32 } from 'node:zlib';
 import MersenneTwister from 'mersenne-twister';
 import { describe, expect, it, onTestFinished, type TestContext } from 'vitest';
 import { isRxgradError } from '../../src/errors.ts';
@@ -292,6 +294,62 @@ describe('the write-ahead log of a process that was killed', () => {
     rmSync(`${path}-killed-ends`);
     const again = opened(context, `${path}-killed`);
     expect(await again.produce('gradients', texts(1))).toMatchObject([{ offset: 5 }]);
+  });
+});
+
+describe('the ends that a log keeps beside it', () => {
+  /** Writes the ends anew, as before the machine was started again, where nobody waited for the disk. */
+  function asAfterALossOfPower(path: string): void {
+    const database = new DatabaseSync(path);
+    const { id } = database.prepare('SELECT id FROM log').get() as { id: string };
+    database.close();
+    const ends = readFileSync(`${path}-ends`);
+    const slot = ends.subarray(32, 64);
+    slot.writeUInt32LE(0, 8);
+    slot.writeUInt32LE(1, 12);
+    slot.writeUInt32LE(crc32(slot.subarray(0, 28), crc32('1', crc32(id))), 28);
+    writeFileSync(`${path}-ends`, ends);
+  }
+
+  async function lacking(context: TestContext): Promise<string> {
+    const path = logPath(context);
+    const before = embeddedLog(path);
+    await before.createTopic('gradients');
+    await before.produce('gradients', texts(5));
+    await before.close();
+    copyFileSync(path, `${path}-older`);
+    const log = embeddedLog(path);
+    await log.produce('gradients', texts(3, 5));
+    await log.close();
+    renameSync(`${path}-older`, path);
+    return path;
+  }
+
+  it('miss what an older copy lacks', async (context) => {
+    const path = await lacking(context);
+    expect(() => embeddedLog(path)).toThrow('gradients/0: it ends at offset 5, but the records up to 8 were acknowledged');
+  });
+
+  it('only tell what a loss of power has taken from who did not wait for the disk', async (context) => {
+    const path = await lacking(context);
+    asAfterALossOfPower(path);
+    const warned = once(process, 'warning');
+    expect(await opened(context, path).endOffsets('gradients')).toEqual([5]);
+    expect(((await warned)[0] as Error).message).toMatch(
+      /gradients\/0: the last 3 records were lost: their producer did not wait/,
+    );
+  });
+
+  it('are not believed where they are of another log, or damaged', async (context) => {
+    const path = await lacking(context);
+    const ends = readFileSync(`${path}-ends`);
+    ends[32]! ^= 1;
+    writeFileSync(`${path}-ends`, ends);
+    expect(await opened(context, path).endOffsets('gradients')).toEqual([5]);
+    const other = logPath(context);
+    copyFileSync(`${path}-ends`, `${other}-ends`);
+    await opened(context, other).createTopic('gradients');
+    expect(await opened(context, other).endOffsets('gradients')).toEqual([0]);
   });
 });
 
