@@ -64,6 +64,7 @@ export const pipeline: Pipeline = {
     { flags: '--dead-letters <topic>', summary: 'topic that keeps what is rejected (rxgrad dead-letters shows it)' },
     { flags: '--publish-weights <topic>', summary: 'compacted topic that replicas follow (see weightsFrom)' },
     { flags: '--publish-model <name>', summary: 'what they know the model by (default: model)' },
+    { flags: '--publish-take-over', summary: 'publish where the topic holds weights of another training under that name' },
     { flags: '--publish-every <steps>', summary: 'versions between two publications (default: 100)', number: 'whole' },
     { flags: '--load-state <file>', summary: 'state dict to go on from: safetensors, also of torch or braintools' },
     { flags: '--save-state <file>', summary: 'state dict to write at the end: weights and all that the optimizer keeps' },
@@ -135,8 +136,18 @@ async function recovered(
   return source;
 }
 
-function publicationOf({ publishWeights, publishModel = 'model', publishEvery = 100 }: PipelineOptions): PublishWeightsOptions {
-  return { topic: String(publishWeights), model: String(publishModel), everySteps: Number(publishEvery) };
+function publicationOf({
+  publishWeights,
+  publishModel = 'model',
+  publishEvery = 100,
+  publishTakeOver,
+}: PipelineOptions): PublishWeightsOptions {
+  return {
+    topic: String(publishWeights),
+    model: String(publishModel),
+    everySteps: Number(publishEvery),
+    takeOver: publishTakeOver === true,
+  };
 }
 
 function intervalOf({ checkpointEvery, checkpointEveryMs }: PipelineOptions): CheckpointOptions {

@@ -42,6 +42,11 @@ const table = {
     409,
     '{where}: expected changes since publication {expected} of shard {shard}, got those since {got}. What follows is left out up to the next snapshot',
   ],
+  otherWeights: [
+    'skip',
+    409,
+    '{where}: expected weights of the course of training that is followed ({expected}), got version {version} of another one ({got}). The last ones stay live until that training publishes again; a restart follows the other one',
+  ],
   repeatedEpoch: ['skip', 409, '{where}: expected an epoch above {expected}, got {got}'],
 
   tooManyRejections: [
@@ -105,6 +110,11 @@ const table = {
     '{where}: expected a state of format {expected} or older, got format {got}, which a later version of rxgrad has written. Bring every process that trains or reads this model to that version',
   ],
   weightsNotFinite: ['stop', 409, 'Expected finite weights, got NaN or Infinity in version {version}: it does not go live'],
+  anotherCourse: [
+    'stop',
+    409,
+    'Expected topic {topic} to hold weights of "{model}" of this course of training ({expected}) alone, got version {version} of another one ({got}). Go on from its checkpoints, publish under another name, or set takeOver',
+  ],
   parametersDiffer: ['stop', 409, 'Expected the same parameters on both sides: {differences}'],
 
   invalidModel: ['stop', 422, '{model}: expected an ONNX model, got {got}'],

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { copyBytes } from '../kernels/kernels.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { COURSE } from '../params/state-dict.ts';
 import { threadFile } from '../threads.ts';
 import { unsealedMetadata } from './checkpoint-file.ts';
 
@@ -25,7 +26,7 @@ export class Sealer {
 
   /** Takes what parameters are at now, between two steps. The file is lent until the next call, which must not overlap. */
   async seal(params: Parameters): Promise<Uint8Array> {
-    const { header, parts, byteLength } = params.planStateDict(unsealedMetadata);
+    const { header, parts, byteLength } = params.planStateDict({ ...unsealedMetadata, [COURSE]: params.course });
     if (this.#file.byteLength !== byteLength) this.#file = new SharedArrayBuffer(byteLength);
     const file = this.#file;
     const bytes = new Uint8Array(file);

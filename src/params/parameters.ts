@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
@@ -58,6 +59,11 @@ export class Parameters implements Iterable<Parameter> {
   readonly kept: KeptVersions;
   readonly #byName: ReadonlyMap<string, Parameter>;
   readonly #views: SlotViews;
+  /**
+   * Names the course of training that these weights belong to, beside their version: a random id, which checkpoints keep, so that a
+   * training that is recovered goes on under it. Who publishes weights tells it, who follows them takes it over.
+   */
+  course: string = randomUUID();
 
   /**
    * Copies the given values into a new arena. `version` is the number of these weights (default 0); `shardOf` names all parameters
@@ -286,8 +292,9 @@ export class Parameters implements Iterable<Parameter> {
   loadStateDict(source: Uint8Array | string, options: { readonly strict?: boolean; readonly exact?: boolean } = {}): void {
     const parsed = parseOptions(loadSchema, options, 'Parameters.loadStateDict options');
     this.seat.assertFree();
-    const { weights, version, state } = readStateDict(this.places, source, parsed);
+    const { weights, version, course, state } = readStateDict(this.places, source, parsed);
     this.load(weights, { version: version ?? this.version + 1 });
+    if (course !== null) this.course = course;
     this.seat.load(state);
   }
 }

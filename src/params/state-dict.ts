@@ -29,8 +29,13 @@ export interface KeptState {
 export interface StateDict {
   readonly weights: Readonly<Record<string, Float32Array>>;
   readonly version: number | null;
+  /** Where it is a checkpoint: of which course of training. */
+  readonly course: string | null;
   readonly state: KeptState | null;
 }
+
+/** The metadata of a checkpoint that name its course of training. Other state dicts have none: the same log makes the same bytes. */
+export const COURSE = 'rxgrad.course';
 
 const FORMAT = '1';
 
@@ -95,6 +100,7 @@ export function readStateDict(
   return {
     weights,
     version: format === undefined ? null : Number(metadata['rxgrad.version']),
+    course: metadata[COURSE] ?? null,
     state:
       state.length > 0 || facts
         ? { tensors: state, facts, arrays, names: namesOf(metadata['rxgrad.weights']) ?? [], strict, exact }

@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly tls?: ServeTls;
   readonly limits?: ServeLimits;
   readonly timeouts?: ServeTimeouts;
+  /** What `GET /admin/models/{model}/status` says of a model besides. */
+  readonly status?: (model: string) => Readonly<Record<string, unknown>>;
   /** Level of the log, or a logger. Default `info`, to standard error. */
   readonly log?: Logger | 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** One in so many requests that went well leaves a line at `info`; those that failed always do. Default 0: none. */
@@ -122,6 +124,10 @@ const schema = v.strictObject({
     }),
     {},
   ),
+  status: v.optional(
+    v.custom<(model: string) => Readonly<Record<string, unknown>>>((status) => typeof status === 'function', 'a function'),
+    () => () => ({}),
+  ),
   log: v.optional(
     v.union([
       v.picklist(['debug', 'info', 'warn', 'error', 'silent']),
@@ -143,7 +149,7 @@ const isSecret = (path: string) => path === 'token' || path === 'tls.key';
  * await session.warmUp();
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
-  const { log: given, tls, token, ...checked } = parseOptions(schema, options, 'serve', isSecret);
+  const { log: given, tls, token, status: ofModel, ...checked } = parseOptions(schema, options, 'serve', isSecret);
   const { host, timeouts, grpcPort, limits } = checked;
   const bytesInFlight = limits.bytesInFlight ?? Math.max(BYTES_IN_FLIGHT, 4 * limits.bodyBytes);
   const expected = `at least twice limits.bodyBytes (${limits.bodyBytes})`;
@@ -166,7 +172,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     inFlight,
     log,
   };
-  const http = await listening(`${host}:${checked.port}`, () => startHttpServer({ ...shared, guesses, status }));
+  const http = await listening(`${host}:${checked.port}`, () => startHttpServer({ ...shared, guesses, status, ofModel }));
   const quiet = logStrategies(log);
   const closeHttp = (): Promise<void> => {
     quiet();

@@ -32,10 +32,14 @@ export interface PublishWeightsOptions {
   /** The topic on which replicas ask for snapshots; has to exist. Default: nobody can. */
   readonly requests?: string;
   /**
-   * The transactional id; who opens it again fences the one before. Default: `rxgrad-weights-<model>-<topic>-<partition>`, of where
-   * the first update's batch stood; of the model and shard where it stood nowhere.
+   * The transactional id; who opens it again fences the one before. Default: `rxgrad-weights-<model>-<shard>`.
    */
   readonly writer?: string;
+  /**
+   * Whether to publish where the topic holds weights of another course of training under this name. Replicas that follow that one stay with
+   * it until they are restarted. Default false: the stream fails.
+   */
+  readonly takeOver?: boolean;
 }
 
 const name = v.pipe(v.string(), v.nonEmpty('a name'));
@@ -54,6 +58,7 @@ const schema = v.pipe(
     maxPartBytes: v.optional(v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(4096)), 900_000),
     requests: v.optional(name),
     writer: v.optional(name),
+    takeOver: v.optional(v.boolean(), false),
   }),
   v.check(({ everySteps, everyMs }) => (everySteps === undefined) !== (everyMs === undefined), 'everySteps or everyMs'),
 );

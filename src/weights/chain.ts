@@ -24,9 +24,37 @@ export class Chain {
   #head: number | null = null;
   #shapes: Shapes = new Map();
   #last = -1;
+  /** The course of training that is followed, once it is known, and one that is so no more. */
+  #course: string | null = null;
+  #left: string | null = null;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
+  }
+
+  get course(): string | null {
+    return this.#course;
+  }
+
+  /** Whether weights are of the course that is followed, which the first decide. */
+  follows({ course }: WeightsFacts): boolean {
+    if (course === undefined) return true;
+    if (course === this.#left) return false;
+    this.#course ??= course;
+    return course === this.#course;
+  }
+
+  /** Goes on with what a chain of earlier followed. */
+  follow(course: string): void {
+    this.#course = course;
+  }
+
+  /** Begins anew with the next snapshot of another course. */
+  leave(): void {
+    this.#left = this.#course;
+    this.#course = null;
+    this.#last = -1;
+    this.reset();
   }
 
   /** Whether something came that no longer leads anywhere: a snapshot is needed. */

@@ -8,22 +8,30 @@ export interface Published {
   /** Of the last publication; 0 before the first. */
   readonly sequence: number;
   readonly version: number;
+  /** The course of the last publication; undefined where it tells none. */
+  readonly course: string | undefined;
+  /** The first offset that was not read. */
+  readonly next: number;
   /** Keys that compaction keeps. */
   readonly keys: ReadonlySet<string>;
 }
 
-/** Reads back what a shard has published. */
+export const nothingPublished: Published = { sequence: 0, version: -1, course: undefined, next: 0, keys: new Set() };
+
+/** Reads back what a shard has published, or what came since it was read before. */
 export async function readPublished(
   transport: Transport,
   topic: string,
   model: string,
   shard: number,
   partition: number,
+  before: Published = nothingPublished,
 ): Promise<Published> {
-  const keys = new Set<string>();
-  let sequence = 0;
-  let version = -1;
-  await readAll(transport, topic, { partitions: [partition] }, (record) => {
+  const keys = new Set(before.keys);
+  let { sequence, version, course, next } = before;
+  const from = next > 0 ? { from: new Map([[partition, next]]) } : {};
+  await readAll(transport, topic, { ...from, partitions: [partition] }, (record) => {
+    next = record.offset + 1;
     const key = Buffer.from(record.key ?? []).toString();
     if (!key.startsWith(keyPrefix(model, shard))) return;
     if (record.value === null) {
@@ -34,8 +42,9 @@ export async function readPublished(
     keys.add(key);
     const parsed = parseWeightsHeader(headerOf(record, 'ce_weights') ?? '');
     if ('problem' in parsed) return;
+    course = parsed.facts.course;
     sequence = Math.max(sequence, parsed.facts.sequence);
     version = Math.max(version, parsed.facts.version);
   });
-  return { sequence, version, keys };
+  return { sequence, version, course, next, keys };
 }

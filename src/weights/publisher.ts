@@ -1,12 +1,12 @@
 import { setTimeout as delay, setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { isRxgradError } from '../errors.ts';
+import { isRxgradError, RxgradError } from '../errors.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import type { Changes, Touched } from '../params/changes.ts';
 import type { Parameters } from '../params/parameters.ts';
 import type { Consumption, TopicRecord, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { cut, touchedBytes, type WeightsType } from './cut.ts';
-import { type Published, readPublished } from './published.ts';
+import { nothingPublished, readPublished } from './published.ts';
 import { assertReadable } from './readable.ts';
 import { copyPieces } from './weights-file.ts';
 import type { WeightsFacts } from './weights-header.ts';
@@ -21,6 +21,8 @@ export interface PublisherOptions {
   readonly dtype: WeightsType;
   readonly maxPartBytes: number;
   readonly requests?: string | undefined;
+  /** Whether weights of another course of training may be followed by these. */
+  readonly takeOver: boolean;
 }
 
 /** What was copied, to be encoded and sent. */
@@ -45,7 +47,8 @@ export class Publisher {
   #writer: TransactionalWriter | null = null;
   #requests: Consumption | null = null;
   #partition = 0;
-  #published: Published = { sequence: 0, version: -1, keys: new Set() };
+  #published = nothingPublished;
+  #course = '';
   #served: Parameters | null = null;
   #changes: Changes | null = null;
   /** Deltas since the last snapshot; null before the first. */
@@ -58,16 +61,21 @@ export class Publisher {
     this.#options = options;
   }
 
-  /** Takes the id, so that nobody else goes on under it, and then sees what was published. */
-  async open(id: string, failed: (error: unknown) => void, requested: () => void): Promise<void> {
+  /**
+   * Takes the id, so that nobody else goes on under it, and then sees what was published. Weights of another course of training are
+   * not followed by those of `course`; whoever publishes them is not disturbed then.
+   */
+  async open(course: string, id: string, failed: (error: unknown) => void, requested: () => void): Promise<void> {
     const { topic, model, shard, requests } = this.#options;
     const transport = this.#transport;
     await transport.createTopic(topic, { compacted: true });
+    this.#course = course;
+    this.#partition = shard % (await transport.endOffsets(topic)).length;
+    await this.#look();
     const writer = await transport.writer(id);
     this.#writer = writer;
     if (this.#closed) return writer.close();
-    this.#partition = shard % (await transport.endOffsets(topic)).length;
-    this.#published = await readPublished(transport, topic, model, shard, this.#partition);
+    await this.#look();
     if (requests === undefined || this.#closed) return;
     const consumption = await transport.consume({
       topic: requests,
@@ -84,6 +92,19 @@ export class Publisher {
     });
     this.#requests = consumption;
     if (this.#closed) await consumption.stop();
+  }
+
+  /** Sees what was published since the last look. */
+  async #look(): Promise<void> {
+    const { topic, model, shard, takeOver } = this.#options;
+    const published = await readPublished(this.#transport, topic, model, shard, this.#partition, this.#published);
+    this.#published = published;
+    if (published.course === undefined || published.course === this.#course) return;
+    if (!takeOver) {
+      const { version, course: got } = published;
+      throw new RxgradError('anotherCourse', { topic, model, version, expected: this.#course, got });
+    }
+    this.#published = { ...published, version: -1 };
   }
 
   /** Follows what steps write, from the first update on. */
@@ -153,6 +174,7 @@ export class Publisher {
       const value = encode();
       const facts: WeightsFacts = {
         version,
+        course: this.#course,
         sequence,
         kind,
         base,
@@ -174,7 +196,7 @@ export class Publisher {
     const gone = delta !== null ? [] : [...keys].filter((key) => !written.has(key)).toReversed();
     await this.#write([...gone.map((key) => ({ ...place, key, value: null })), ...records]);
     const kept = delta === null ? written : [...keys, ...written];
-    this.#published = { sequence, version, keys: new Set(kept) };
+    this.#published = { ...this.#published, sequence, version, keys: new Set(kept) };
   }
 
   /** Writes, and again where that may help: transports have their own patience, too. */

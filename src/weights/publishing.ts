@@ -39,7 +39,7 @@ export class Publishing {
     this.#last = update;
     this.#publisher.follow(update);
     if (!this.#opening) {
-      this.#opening = this.#publisher.open(this.#idFor(update), this.#failed, () => {
+      this.#opening = this.#publisher.open(update.params.course, this.#id, this.#failed, () => {
         this.#isDue = true;
         this.#attempt();
       });
@@ -147,10 +147,9 @@ export class Publishing {
     this.#busy = busy;
   }
 
-  #idFor({ position }: WeightsUpdate): string {
+  get #id(): string {
     const { writer, model, shard } = this.#options;
-    const place = position ? `${position.topic}-${position.partition}` : `shard-${shard}`;
-    return writer ?? `rxgrad-weights-${model}-${place}`;
+    return writer ?? `rxgrad-weights-${model}-${shard}`;
   }
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { assertNoDifferences, RxgradError } from '../errors.ts';
 import type { Position } from '../events.ts';
 import { expectOption } from '../options.ts';
@@ -35,18 +36,34 @@ export class Replica {
   readonly #topic: string;
   readonly #maxBytes: number;
   readonly #divisions = new Map<number, readonly Chain[]>();
+  readonly #courses: ReadonlyMap<string, string>;
   #params: Parameters | null;
   #visible: number;
   /** The division that the visible version is of, and the one that was heard of last. */
   #owner = 0;
   #latest = 0;
 
-  /** `visible` is the version that `into` holds of the topic, if any: only later ones are shown. */
-  constructor(topic: string, into: Parameters | null, maxBytes: number, visible = -1) {
+  /** `before` is the replica that held the same parameters: only what follows from its weights is shown. */
+  constructor(topic: string, into: Parameters | null, maxBytes: number, before: Replica | null = null) {
     this.#topic = topic;
-    this.#visible = visible;
+    this.#visible = before?.visible ?? -1;
+    this.#courses = before?.courses() ?? new Map();
     this.#params = into;
     this.#maxBytes = maxBytes;
+  }
+
+  /** The version that is shown; −1 before the first. */
+  get visible(): number {
+    return this.#visible;
+  }
+
+  /** What is followed, by division and shard. */
+  courses(): Map<string, string> {
+    const courses = new Map(this.#courses);
+    for (const [shards, chains] of this.#divisions) {
+      for (const [shard, { course }] of chains.entries()) if (course !== null) courses.set(`${shards}/${shard}`, course);
+    }
+    return courses;
   }
 
   /** Whether changes come that lead nowhere without a snapshot. */
@@ -54,14 +71,29 @@ export class Replica {
     return this.#divisions.get(this.#latest)?.some((chain) => chain.isBroken) ?? false;
   }
 
-  /** Takes a part in; tells why it is of no use, if so. */
-  add(facts: WeightsFacts, value: Uint8Array, position: Position): ReturnType<Chain['add']> {
-    return this.#chainOf(facts).add(facts, value, position) ?? this.#shorten(position);
+  /**
+   * Takes a part in; tells why it is of no use, if so. What is of another course of training than the weights before it is not; unless
+   * it is one that the topic held already when it began to be read (`isOld`): then the last course is the one to follow.
+   */
+  add(facts: WeightsFacts, value: Uint8Array, position: Position, isOld: boolean): ReturnType<Chain['add']> {
+    const chain = this.#chainOf(facts);
+    const expected = chain.course;
+    if (!chain.follows(facts)) {
+      if (!isOld || facts.kind !== 'snapshot' || expected === null) return otherWeights(facts, position, expected);
+      // Shards of two courses are never put together.
+      for (const other of this.#divisions.get(facts.shards)!) other.leave();
+      this.#visible = -1;
+      chain.follows(facts);
+    }
+    return chain.add(facts, value, position) ?? this.#shorten(position);
   }
 
   /** Notes that a part came to nothing; tells whether that matters. */
   refuse(facts: WeightsFacts, error: NonNullable<ReturnType<Chain['add']>>): typeof error | null {
-    return this.#chainOf(facts).refuse(error, facts.sequence);
+    const chain = this.#chainOf(facts);
+    // What belongs to another course of training leaves no gap in this one.
+    if (chain.course !== null && facts.course !== undefined && facts.course !== chain.course) return error;
+    return chain.refuse(error, facts.sequence);
   }
 
   /** Applies what has come, if that makes a newer version. */
@@ -81,7 +113,7 @@ export class Replica {
   }
 
   #chainOf({ shards, shard }: WeightsFacts): Chain {
-    const known = this.#divisions.get(shards) ?? Array.from({ length: shards }, () => new Chain(this.#maxBytes));
+    const known = this.#divisions.get(shards) ?? this.#newChains(shards);
     this.#divisions.set(shards, known);
     this.#latest = shards;
     if (this.#divisions.size > MOST_DIVISIONS) {
@@ -89,6 +121,15 @@ export class Replica {
       this.#divisions.delete(oldest!);
     }
     return known[shard]!;
+  }
+
+  #newChains(shards: number): Chain[] {
+    return Array.from({ length: shards }, (_, shard) => {
+      const chain = new Chain(this.#maxBytes);
+      const course = this.#courses.get(`${shards}/${shard}`);
+      if (course !== undefined) chain.follow(course);
+      return chain;
+    });
   }
 
   /** Keeps what waits below the limit: of the shard that is furthest ahead what is older than its newest snapshot goes, or all. */
@@ -123,6 +164,7 @@ export class Replica {
     if (this.#params) assertSame(this.#params, specs);
     const params = this.#params ?? Parameters.create(specs);
     this.#params = params;
+    params.course = courseOf(chains) ?? params.course;
     const indices = new Map(params.names.map((name, index) => [name, index]));
     const writes = taken.flatMap((publications, shard) =>
       publications.flatMap(({ files }) =>
@@ -156,6 +198,23 @@ export class Replica {
     });
     return { params, version, step, position: first.position };
   }
+}
+
+function otherWeights({ course, version }: WeightsFacts, { topic, partition, offset }: Position, expected: string | null) {
+  const where = `${topic}/${partition}@${offset}`;
+  return new RxgradError('otherWeights', {
+    where,
+    expected: expected ?? 'the newest',
+    version,
+    got: course ?? 'none',
+  });
+}
+
+/** Of several shards, which each have their own, what follows from all of them. */
+function courseOf(chains: readonly Chain[]): string | null {
+  const courses = chains.map(({ course }) => course);
+  if (courses.includes(null) || courses.length === 1) return courses[0] ?? null;
+  return createHash('sha256').update(courses.join('\n')).digest('hex');
 }
 
 function numberIn(step: Shown['step'], key: string): number | undefined {

@@ -55,10 +55,15 @@ const REQUEST_AGAIN_MS = 10_000;
  */
 export function weightsFrom(transport: Transport, options: WeightsFromOptions): Observable<WeightsUpdate> {
   const { topic, model, into, requests, rejections, maxBytes, until } = parseOptions(schema, options, 'weightsFrom');
-  // Subscribed to again, as `retry` does, the weights in `into` are at this version already.
-  let shownVersion = -1;
+  // Subscribed to again, as `retry` does, the weights in `into` are what it has shown already.
+  let before: Replica | null = null;
   return new Observable((out) => {
-    const replica = new Replica(topic, into ?? null, maxBytes, into ? shownVersion : -1);
+    const replica = new Replica(topic, into ?? null, maxBytes, into ? before : null);
+    before = replica;
+    // Until weights were shown, what the topic holds already may be of several courses of training.
+    const isFirst = replica.visible < 0;
+    const read = new Set<number>();
+    const told = new Set<string | undefined>();
     const source = `${model}/replica-${randomUUID()}`;
     let ending: Ending | null = null;
     let consumption: Consumption | null = null;
@@ -66,6 +71,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
     let asked = 0;
     let askedAtMs = Number.NEGATIVE_INFINITY;
     let steps = 0;
+    let lastShown = replica.visible;
 
     /** One at a time, whatever partitions they are of. */
     const inTurn = (work: () => Promise<void>): Promise<void> => {
@@ -106,7 +112,12 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
       if (sum !== facts.crc32) {
         return refuse(replica.refuse(facts, new RxgradError('corrupted', { where, expected: facts.crc32, got: sum })));
       }
-      return refuse(replica.add(facts, record.value, position));
+      const refusal = replica.add(facts, record.value, position, isFirst && !read.has(position.partition));
+      if (refusal?.key === 'otherWeights' && !told.has(facts.course)) {
+        told.add(facts.course);
+        process.emitWarning(`Weights of "${model}": ${refusal.message}`, { code: 'RXGRAD_OTHER_WEIGHTS' });
+      }
+      return refuse(refusal);
     };
 
     const tell = (refused: Rejection): void => {
@@ -117,9 +128,14 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
 
     const show = async (): Promise<void> => {
       const start = performance.now();
+      const version = lastShown;
       const shown = await replica.advance();
       if (!shown) return;
-      shownVersion = shown.version;
+      if (shown.version < version) {
+        const was = `version ${shown.version} of another course of training takes the place of version ${version}`;
+        process.emitWarning(`Weights of "${model}" on ${topic}: ${was}`, { code: 'RXGRAD_OTHER_WEIGHTS' });
+      }
+      lastShown = shown.version;
       if (out.closed) return;
       steps += 1;
       out.next(updateOf(shown, steps, performance.now() - start));
@@ -146,6 +162,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
         deliver: (_, partition, records) => inTurn(() => take(partition, records)),
         onReached(partition, nextOffset) {
           inTurn(async () => {
+            read.add(partition);
             ending?.reach(partition, nextOffset);
             if (ending?.isReached) out.complete();
             else await ask();

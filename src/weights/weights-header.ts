@@ -4,6 +4,8 @@ import { parseDictionary, serializeDictionary, Token } from 'structured-headers'
 export interface WeightsFacts {
   /** Of the weights that are there once all parts of it are. */
   readonly version: number;
+  /** The course of training that versions count; undefined where the publisher knows of none. */
+  readonly course?: string | undefined;
   /** Counts the publications of a shard, rising by one. */
   readonly sequence: number;
   /** All of the shard's weights, or what changed since the publication `base`. */
@@ -19,12 +21,13 @@ export interface WeightsFacts {
 
 const MOST_SHARDS = 1024;
 const MOST_PARTS = 65_536;
+const MOST_COURSE_CHARACTERS = 100;
 
 /** Writes a `ce_weights` header: a dictionary of RFC 9651. */
-export function writeWeightsHeader({ kind, base, ...numbers }: WeightsFacts): string {
+export function writeWeightsHeader({ kind, base, course, ...numbers }: WeightsFacts): string {
   const { version, sequence, ...rest } = numbers;
   const chain = base === undefined ? { kind: new Token(kind) } : { kind: new Token(kind), base };
-  return serializeDictionary({ version, sequence, ...chain, ...rest });
+  return serializeDictionary({ version, sequence, ...chain, ...rest, ...(course === undefined ? {} : { course }) });
 }
 
 /** Reads a `ce_weights` header. Members that it does not know are left alone. Returns what is wrong as words. */
@@ -47,6 +50,9 @@ export function parseWeightsHeader(text: string): { facts: WeightsFacts } | { pr
   const sequence = number('sequence', 0, Number.MAX_SAFE_INTEGER);
   const shards = number('shards', 1, MOST_SHARDS);
   const parts = number('parts', 1, MOST_PARTS);
+  const course = dictionary.get('course')?.[0];
+  const isCourse = typeof course === 'string' && course !== '' && course.length <= MOST_COURSE_CHARACTERS;
+  if (course !== undefined && !isCourse) wrong.push(`course is no text of at most ${MOST_COURSE_CHARACTERS} characters`);
   const facts: WeightsFacts = {
     version: number('version', 0, Number.MAX_SAFE_INTEGER),
     sequence,
@@ -57,6 +63,7 @@ export function parseWeightsHeader(text: string): { facts: WeightsFacts } | { pr
     part: number('part', 0, parts - 1),
     parts,
     crc32: number('crc32', 0, 2 ** 32 - 1),
+    course: isCourse ? course : undefined,
   };
   return wrong.length > 0 ? { problem: wrong.join(', ') } : { facts };
 }

@@ -68,3 +68,29 @@ it('fails where there is nothing to wait for, and waits no more when it is stopp
   await waiting.first;
   expect(session.version).toBe(0);
 });
+
+it('says that other weights are published under the name, until its own come again', async (context) => {
+  const transport = memoryTransport();
+  await transport.createTopic('weights');
+  const session = await HotSwapSession.load(linearModel());
+  context.onTestFinished(() => session.dispose());
+  const { lines, log } = logLines();
+  const following = followWeights(transport, place, session, log);
+  context.onTestFinished(() => following.stop());
+  expect(following.status).toEqual({ topic: 'weights', model: 'm', state: 'waiting', problem: null });
+  const training = await publishedTraining(transport, 'm', linearModel());
+  training.step();
+  await following.first;
+  expect(following.status.state).toBe('following');
+  const other = await publishedTraining(transport, 'm', linearModel(), { takeOver: true, writer: 'another' });
+  for (let i = 0; i < 3; i++) other.step();
+  await other.end();
+  await eventually(() => expect(following.status.state).toBe('otherWeights'));
+  expect(following.status.problem).toMatch(/expected weights of the course of training that is followed/);
+  expect(session.version).toBe(1);
+  training.step();
+  await eventually(() => expect(following.status).toMatchObject({ state: 'following', problem: null }));
+  expect(session.version).toBe(2);
+  expect(lines.filter(({ msg }) => msg === 'weights are of no use')).toHaveLength(1);
+  await training.end();
+});

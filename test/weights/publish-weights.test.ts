@@ -62,12 +62,13 @@ describe('publishWeights', () => {
     const records = (await recordsOf(transport, 'weights')).filter(({ value }) => value);
     expect(records.map(kindOf)).toEqual(['snapshot', 'delta', 'delta', 'delta', 'snapshot', 'delta']);
     expect(records.map(({ headers }) => String(headers.ce_weights).replace(/crc32=\d+/, 'crc32'))).toEqual([
-      'version=1, sequence=1, kind=snapshot, shard=0, shards=1, part=0, parts=1, crc32',
+      'version=1, sequence=1, kind=snapshot, shard=0, shards=1, part=0, parts=1, crc32, course="a course"',
       ...[2, 3, 4].map(
-        (n) => `version=${n}, sequence=${n}, kind=delta, base=${n - 1}, shard=0, shards=1, part=0, parts=1, crc32`,
+        (n) =>
+          `version=${n}, sequence=${n}, kind=delta, base=${n - 1}, shard=0, shards=1, part=0, parts=1, crc32, course="a course"`,
       ),
-      'version=5, sequence=5, kind=snapshot, shard=0, shards=1, part=0, parts=1, crc32',
-      'version=6, sequence=6, kind=delta, base=5, shard=0, shards=1, part=0, parts=1, crc32',
+      'version=5, sequence=5, kind=snapshot, shard=0, shards=1, part=0, parts=1, crc32, course="a course"',
+      'version=6, sequence=6, kind=delta, base=5, shard=0, shards=1, part=0, parts=1, crc32, course="a course"',
     ]);
     expect(records[1]!.value!.byteLength).toBeLessThan(1000);
     // Compaction leaves the last snapshot and what follows it, with marks of what is gone.

@@ -97,8 +97,11 @@ export class Training {
       history = new Map() as History,
       config = { type: 'Momentum', lr: 0.1, momentum: 0.9 } as OptimizerConfig,
       average = false,
+      // A training that goes on from a checkpoint is of the same course.
+      course = 'a course',
     } = {},
   ) {
+    params.course = course;
     this.params = params;
     this.history = history;
     const into = average ? params.twin() : null;

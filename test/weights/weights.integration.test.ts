@@ -110,6 +110,8 @@ describe.skipIf(!found)('weights on Kafka', () => {
     // Goes on from a state before the last publication: versions that are there are not sent again.
     const restarted = model();
     restarted.loadStateDict(state);
+    // As a checkpoint would say.
+    restarted.course = params.course;
     await train(restarted, 6, 12);
     const late = replica(context, topics.weights, 'm');
     await Promise.all([until(early, 12), until(late, 12)]);

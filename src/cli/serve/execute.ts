@@ -7,11 +7,13 @@ import { openConnection } from '../connection.ts';
 import { adminToken } from './admin-token.ts';
 import { namesOf, type OpenModel, openModels } from './models.ts';
 import type { ServeCommandOptions } from './options.ts';
-import { followWeights } from './replica.ts';
+import { type Following, followWeights } from './replica.ts';
 import { readWarmUp, type WarmUpRequests } from './warm-up.ts';
 
 interface Running {
   readonly models: readonly OpenModel[];
+  /** Those that follow published weights, by the model's name. */
+  readonly replicas: Map<string, Following>;
   readonly transport: Transport | null;
   readonly warmUp: WarmUpRequests;
   readonly options: ServeCommandOptions;
@@ -47,7 +49,7 @@ export async function execute(command: Command, files: readonly string[]): Promi
     const models = await openModels(names, options, transport);
     try {
       const warmUp = await readWarmUp(options.warmUp, models);
-      const running = { models, transport, warmUp, options, log, signal: ending.signal };
+      const running: Running = { models, replicas: new Map(), transport, warmUp, options, log, signal: ending.signal };
       const server = await start(running, token);
       try {
         await run(running);
@@ -64,11 +66,12 @@ export async function execute(command: Command, files: readonly string[]): Promi
   log.info('ended');
 }
 
-async function start({ models, options, log }: Running, token: string | undefined): Promise<RunningServer> {
+async function start({ models, replicas, options, log }: Running, token: string | undefined): Promise<RunningServer> {
   const { tlsCert: cert, tlsKey: key, tlsCa: ca } = options;
   const tls = cert === undefined || key === undefined ? undefined : { cert, key, ...(ca === undefined ? {} : { ca }) };
   const server = await serve({
     models: Object.fromEntries(models.map(({ name, session }) => [name, session])),
+    status: (model) => ({ weights: replicas.get(model)?.status ?? null }),
     host: options.host,
     port: options.port,
     log,
@@ -90,7 +93,7 @@ async function start({ models, options, log }: Running, token: string | undefine
 }
 
 /** Warms the models up, each when its weights are there, and waits for the end. */
-async function run({ models, transport, warmUp, options, log, signal }: Running): Promise<void> {
+async function run({ models, replicas, transport, warmUp, options, log, signal }: Running): Promise<void> {
   const failing = new AbortController();
   const ended = new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
@@ -101,6 +104,7 @@ async function run({ models, transport, warmUp, options, log, signal }: Running)
     const { weightsFrom: topic, weightsModel = name, weightsRequests: requests } = options;
     const replica =
       topic === undefined ? null : followWeights(transport!, { topic, model: weightsModel, requests }, session, log);
+    if (replica) replicas.set(name, replica);
     stopped.addEventListener('abort', () => replica?.stop());
     await replica?.first;
     if (stopped.aborted) return;

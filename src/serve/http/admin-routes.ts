@@ -18,13 +18,15 @@ export interface AdminRoutesOptions {
   readonly guesses: Guesses | null;
   /** What the server says of itself. */
   status(): unknown;
+  /** What its owner says of a model. */
+  ofModel(model: string): Readonly<Record<string, unknown>>;
 }
 
 /**
  * Routes that change what is served, below `/admin`, for who has the token. Without one they answer 403, whatever they are
  * asked.
  */
-export function addAdminRoutes(app: FastifyInstance, { models, guesses, status }: AdminRoutesOptions): void {
+export function addAdminRoutes(app: FastifyInstance, { models, guesses, status, ofModel }: AdminRoutesOptions): void {
   app.register(
     async (admin) => {
       if (guesses === null) {
@@ -50,18 +52,18 @@ export function addAdminRoutes(app: FastifyInstance, { models, guesses, status }
         });
       }
       admin.get('/status', async () => status());
-      addRoutes(admin, models);
+      addRoutes(admin, models, ofModel);
     },
     { prefix: '/admin' },
   );
 }
 
-function addRoutes(admin: FastifyInstance, models: ServedModels): void {
+function addRoutes(admin: FastifyInstance, models: ServedModels, ofModel: AdminRoutesOptions['ofModel']): void {
   const modelOf = (request: AdminRequest) => models.find(request.params.model);
   admin.get('/models/:model/versions', (request: AdminRequest) => versionsOf(modelOf(request)));
   admin.get('/models/:model/status', async (request: AdminRequest) => {
     const { name, ready, session } = modelOf(request);
-    return { model: name, version: session.version, ready, ...session.status };
+    return { model: name, version: session.version, ready, ...session.status, ...ofModel(name) };
   });
   admin.post('/models/:model/rollback', async (request: AdminRequest) => {
     const model = modelOf(request);

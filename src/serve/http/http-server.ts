@@ -27,6 +27,8 @@ export interface HttpServerOptions {
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | undefined } | undefined;
   /** What the server says of itself. */
   readonly status: () => unknown;
+  /** What its owner says of a model. */
+  readonly ofModel: (model: string) => Readonly<Record<string, unknown>>;
   readonly log: Logger;
   readonly logEvery: number;
   readonly limits: {
@@ -72,7 +74,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     done();
   });
   addProtocolRoutes(app, { models: options.models, limits, predictMs: timeouts.predictMs, isOpen: () => open });
-  addAdminRoutes(app, { models: options.models, guesses: options.guesses, status: options.status });
+  addAdminRoutes(app, options);
   const url = await app.listen({ host: options.host, port: options.port });
   const address = app.server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
