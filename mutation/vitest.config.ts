@@ -30,6 +30,7 @@ export default defineConfig({
     isolate: false,
     setupFiles: ['mutation/active-in-threads.ts'],
     sequence: { sequencer: ShortestFirst },
+    expect: { poll: { timeout: 20_000, interval: 5 } },
     testTimeout: 20_000,
   },
 });

@@ -191,7 +191,10 @@ describe('weightsFrom', () => {
   it('fails where its parameters are being trained', async () => {
     const into = Parameters.create(specs);
     const training = new Training(memoryTransport(), { ...base, everySteps: 1 }, { params: into });
-    await expect(replay(await topicOf(records), 'weights', { into })).rejects.toMatchObject({ key: 'parametersInUse' });
+    // Each time: one that was refused gives nobody else's place away.
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await expect(replay(await topicOf(records), 'weights', { into })).rejects.toMatchObject({ key: 'parametersInUse' });
+    }
     training.crash();
     await expect(replay(await topicOf(records), 'weights', { into })).resolves.toMatchObject({ rejections: [] });
   });
