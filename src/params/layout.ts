@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
+import { RESERVED } from './tensor-file.ts';
 
 /** Where a parameter lies: `offset` counts bytes from the start of its weight buffer. */
 export interface ParameterPlace {
@@ -16,8 +17,12 @@ export interface ParameterSpec {
 }
 
 const dimension = v.pipe(v.number(), v.safeInteger('a whole number'), v.minValue(0));
-export const specsSchema = v.record(
+const name = v.pipe(
   v.string(),
+  v.check((given) => !given.startsWith(RESERVED), `a name that does not begin with "${RESERVED}": state files use those`),
+);
+export const specsSchema = v.record(
+  name,
   v.strictObject({ dims: v.array(dimension), data: v.optional(v.custom<ArrayLike<number>>(isArrayLike, 'an array of numbers')) }),
 );
 
