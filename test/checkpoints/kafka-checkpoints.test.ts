@@ -67,3 +67,20 @@ it('does not know a checkpoint whose writer died before its end', async () => {
   );
   expect((await store.read(1)).byteLength).toBe(5000);
 });
+
+it('is taken over by its transactional id before the newer one looks at what is there', async () => {
+  const open = () => new KafkaCheckpoints(memory, { topic: 'owned', transactionalId: 'trainer' });
+  const [older, newer] = [open(), open()];
+  await older.takeOver();
+  await older.write(1, new Uint8Array(5));
+  await newer.takeOver();
+  await expect(older.write(2, new Uint8Array(5))).rejects.toMatchObject({ key: 'fenced' });
+  expect((await newer.list()).map(({ version }) => version)).toEqual([1]);
+  await newer.write(2, new Uint8Array(6));
+  await older.takeOver();
+  await expect(newer.remove(1)).rejects.toMatchObject({ key: 'fenced' });
+  expect((await older.list()).map(({ version, bytes }) => [version, bytes])).toEqual([
+    [2, 6],
+    [1, 5],
+  ]);
+});

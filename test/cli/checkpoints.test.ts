@@ -1,8 +1,9 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { embeddedLog, encodeEvent, gradientBatch, HotSwapSession } from 'rxgrad';
+import { embeddedLog, encodeEvent, FileCheckpoints, gradientBatch, HotSwapSession } from 'rxgrad';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Training } from '../../chaos/training.ts';
 import { planTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
 import { example } from '../inference/onnx/example-models.ts';
 import { expectFailure, rxgrad } from '../pipelines/rxgrad.ts';
@@ -145,6 +146,26 @@ describe.each([
     const skipped = train(storeOf(), '--save-state', `${folder}/skipped.safetensors`);
     expect(skipped).toMatch(new RegExp(`version +│ +${early + 60 - spoiltAt - 1}`));
     expect(readFileSync(`${folder}/skipped.safetensors`)).not.toEqual(before);
+  });
+});
+
+describe('a training that still runs', () => {
+  const store = () => ['--checkpoints', `${folder}/shared`];
+  const running = () => Training.rxgrad(['run', 'momentum', '--model', model, ...at, ...store(), '--checkpoint-every', '1']);
+
+  it('is ended by another one, or by a rollback, with an exit code of its own; a pin does not touch it', async () => {
+    train(store());
+    const first = running();
+    await first.says('goes on from version');
+    rxgrad('checkpoint', 'pin', '60', ...store());
+    expect(first.ended).toBe(false);
+    const second = running();
+    expect([await first.exit(), await second.says('goes on from version')]).toEqual([3, true]);
+    expect(first.said).toMatch(/another writer has taken over \(process \d+ on host .*RXGRAD_FENCED/);
+    const early = new FileCheckpoints(`${folder}/shared`).list().then((entries) => String(entries.at(-1)!.version));
+    rxgrad('checkpoint', 'rollback', await early, ...store());
+    expect(await second.exit()).toBe(3);
+    expect(train(store())).toContain(`goes on from version ${await early} `);
   });
 });
 
