@@ -7,6 +7,8 @@ export interface Ground {
   readonly folder: string;
   /** Addresses of a broker that nobody kills, comma-separated. */
   readonly brokers: () => Promise<string>;
+  /** How long a scenario that has no end of its own goes on. Default: as it says itself. */
+  readonly minutes?: number;
   /** Tells how it goes. */
   readonly say: (line: string) => void;
 }

@@ -22,6 +22,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   disk: () => import('./disk.ts'),
   mutations: () => import('./mutations.ts'),
   torn: () => import('./torn.ts'),
+  soak: () => import('./soak.ts'),
 };
 
 const { values, positionals } = parseArgs({
@@ -35,7 +36,8 @@ if (unknown.length > 0 || Number.isNaN(minutes) || !Number.isSafeInteger(firstSe
   console.error(`Expected [--minutes N] [--seed N] and scenarios of ${Object.keys(scenarios).join(', ')}`);
   process.exit(2);
 }
-const names = positionals.length > 0 ? positionals : Object.keys(scenarios);
+// It takes as long as one lets it.
+const names = positionals.length > 0 ? positionals : Object.keys(scenarios).filter((name) => name !== 'soak');
 
 const started: Promise<ProcessCluster>[] = [];
 const results: { name: string; seed: number; seconds: number; outcome: Outcome }[] = [];
@@ -64,7 +66,7 @@ async function play(name: string, seed: number): Promise<void> {
     return (await started[0]!).brokers;
   };
   const { default: scenario } = await scenarios[name]!();
-  const outcome = await scenario({ random: new Random(seed), folder, brokers, say: console.log }).catch(
+  const outcome = await scenario({ random: new Random(seed), folder, brokers, minutes, say: console.log }).catch(
     (error: Error): Outcome => ({ counts: {}, problems: [error.stack ?? error.message] }),
   );
   results.push({ name, seed, seconds: (performance.now() - start) / 1000, outcome });

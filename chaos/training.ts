@@ -15,6 +15,8 @@ export const training = [
 export interface TrainingOptions {
   /** Bytes that a file may have, in blocks of 512. Default: no limit. */
   readonly fileBlocks?: number;
+  /** Further flags of Node.js. */
+  readonly nodeFlags?: readonly string[];
   /** A command that runs it in other surroundings. */
   readonly within?: readonly string[];
 }
@@ -27,8 +29,8 @@ export class Training {
   #said = '';
   #told = Promise.withResolvers<void>();
 
-  constructor(program: string, args: readonly string[], { fileBlocks, within = [] }: TrainingOptions = {}) {
-    const command = [...within, process.execPath, ...flags, program, ...args];
+  constructor(program: string, args: readonly string[], { fileBlocks, nodeFlags = [], within = [] }: TrainingOptions = {}) {
+    const command = [...within, process.execPath, ...flags, ...nodeFlags, program, ...args];
     const limited =
       fileBlocks === undefined ? command : ['sh', '-c', `ulimit -f ${fileBlocks}; exec "$@"`, 'limited', ...command];
     this.#child = spawn(limited[0]!, limited.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
