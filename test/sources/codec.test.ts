@@ -87,6 +87,30 @@ describe('an event on the wire', () => {
     expect(decode({ value, headers: Object.fromEntries(bytes) })).toMatchObject({ kind: 'gradients', facts });
   });
 
+  it('as bytes is told from one whose headers it begins, or that begin it', () => {
+    const decoder = new EventDecoder();
+    const asBytes = (worker: string, base: number): NewRecord => {
+      const { headers, ...rest } = encodeEvent(
+        gradientBatch({ gradients: { w: Float32Array.of(1) }, worker, sequence: 1, base }),
+      );
+      const entries = Object.entries(headers!).map(([name, value]) => [name, Buffer.from(value as string)]);
+      return { ...rest, headers: Object.fromEntries(entries) };
+    };
+    const sent: [string, number][] = [
+      ['w12', 12],
+      ['w1', 1],
+      ['w1', 12],
+      ['w12', 1],
+      ['w', 123],
+      ['x1', 2],
+      ['x2', 2],
+    ];
+    for (const [worker, base] of sent) {
+      const { facts: read } = decode(asBytes(worker, base), decoder) as GradientBatch;
+      expect([read.worker, read.base]).toEqual([worker, base]);
+    }
+  });
+
   it('shares its layout with those of the same form', () => {
     const decoder = new EventDecoder();
     const [first, second] = [0, 1].map(() => decode(encodeEvent(batch), decoder) as GradientBatch);
