@@ -5,18 +5,22 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 
-/** What is read of a report of Vitest's reporter `json`. */
-interface Report {
-  readonly testResults: readonly {
-    readonly name: string;
+/** A file of a report of Vitest's reporter `json`, as far as it is read. */
+interface FileResult {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+  readonly assertionResults: readonly {
+    readonly fullName: string;
     readonly status: string;
-    readonly message: string;
-    readonly assertionResults: readonly {
-      readonly fullName: string;
-      readonly status: string;
-      readonly failureMessages: readonly string[];
-    }[];
+    readonly failureMessages: readonly string[];
   }[];
+}
+
+interface RunResult {
+  readonly testResults: readonly FileResult[];
+  /** Why there are none. */
+  readonly problem?: string;
 }
 
 const { values, positionals: files } = parseArgs({
@@ -42,9 +46,9 @@ const failures: string[] = [];
 let ran = 0;
 for (let time = 1; time <= times; time++) {
   const start = performance.now();
-  const report = await run(join(folder, `${time}.json`));
-  const failed = failuresOf(report);
-  ran += report.testResults.length;
+  const { testResults, problem } = await run(join(folder, `${time}.json`));
+  const failed = [...(problem ? [problem] : []), ...testResults.flatMap(failuresOf)];
+  ran += testResults.length;
   failures.push(...failed.map((failure) => `run ${time}: ${failure}`));
   const seconds = ((performance.now() - start) / 1000).toFixed(0);
   console.log([`run ${time} of ${times}: ${seconds} s, ${failed.length} failures`, ...failed].join('\n  '));
@@ -53,31 +57,26 @@ await rm(folder, { recursive: true });
 console.log([`${ran} runs of files beside ${load} busy loops, ${failures.length} failures`, ...failures].join('\n'));
 process.exit(failures.length === 0 ? 0 : 1);
 
-async function run(reportFile: string): Promise<Report> {
-  const reporters = ['--reporter=json', `--outputFile=${reportFile}`];
-  const args = ['run', '--project', values.project, ...reporters, ...files];
+async function run(reportFile: string): Promise<RunResult> {
+  const args = ['run', '--project', values.project, '--reporter=json', `--outputFile=${reportFile}`, ...files];
   const vitest = spawn('vitest', args, { stdio: ['ignore', 'ignore', 'pipe'] });
   let stderr = '';
   vitest.stderr.on('data', (bytes) => {
-    stderr = `${stderr}${bytes}`.slice(-4000);
+    stderr = `${stderr}${bytes}`.slice(-2000);
   });
-  await once(vitest, 'close');
+  const [code, signal] = await once(vitest, 'close');
   return readFile(reportFile, 'utf8').then(
     (text) => JSON.parse(text),
-    () => {
-      throw new Error(`vitest wrote no report. Its last words: ${stderr}`);
-    },
+    () => ({ testResults: [], problem: `Vitest ended (${signal ?? code}) without a report: ${stderr}` }),
   );
 }
 
-function failuresOf({ testResults }: Report): string[] {
-  return testResults.flatMap(({ name, status, message, assertionResults }) => {
-    const file = relative(process.cwd(), name);
-    const failed = assertionResults.filter((test) => test.status === 'failed');
-    // A file that fails outside its tests has none that did.
-    if (status === 'failed' && failed.length === 0) return [`${file}: ${message}`];
-    return failed.map(({ fullName, failureMessages }) => `${file} > ${fullName}: ${failureMessages[0]?.split('\n    at ')[0]}`);
-  });
+function failuresOf({ name, status, message, assertionResults }: FileResult): string[] {
+  const file = relative(process.cwd(), name);
+  const failed = assertionResults.filter((test) => test.status === 'failed');
+  // A file that fails outside its tests has none that did.
+  if (status === 'failed' && failed.length === 0) return [`${file}: ${message}`];
+  return failed.map(({ fullName, failureMessages }) => `${file} > ${fullName}: ${failureMessages[0]?.split('\n    at ')[0]}`);
 }
 
 function end(processes: readonly ChildProcess[]): void {
