@@ -19,6 +19,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   owners: () => import('./owners.ts'),
   quiet: () => import('./quiet.ts'),
   fleet: () => import('./fleet.ts'),
+  anew: () => import('./anew.ts'),
   disk: () => import('./disk.ts'),
   mutations: () => import('./mutations.ts'),
   torn: () => import('./torn.ts'),

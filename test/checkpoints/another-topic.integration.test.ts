@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto';
 import kafkajs, { type Admin } from 'kafkajs';
 import { type Consumption, FileCheckpoints, fromTransport, type LogRecord, recover, sgd, type Transport } from 'rxgrad';
 import { Subject, takeUntil } from 'rxjs';
-import { describe, expect, inject, it, type TestContext, vi } from 'vitest';
+import { describe, expect, inject, it, type TestContext } from 'vitest';
 import { describeTopic } from '../../src/sources/describe-topic.ts';
 import { kafkaTransport } from '../../src/sources/kafka/index.ts';
+import { eventually } from '../eventually.ts';
 import { batches, checkpointOf, folders, model, warningsOf } from './courses.ts';
 
 const brokers = inject('brokers')?.split(',') ?? [];
 const place = folders();
-const waiting = { timeout: 30_000, interval: 50 };
 
 describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
   async function setUp(context: TestContext) {
@@ -30,11 +30,11 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
   async function makeAnew(admin: Admin, transport: Transport, topic: string): Promise<void> {
     const { id } = await describeTopic(transport, topic);
     await admin.deleteTopics({ topics: [topic] });
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true }).catch(() => false);
       expect((await describeTopic(transport, topic)).id).not.toBe(id);
-    }, waiting);
-    await vi.waitFor(() => transport.produce(topic, batches('bb', 100)), waiting);
+    });
+    await eventually(() => transport.produce(topic, batches('bb', 100)));
   }
 
   /** A training that goes on until it is told to stop, or fails. */
@@ -54,7 +54,7 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
     const { topic, transport, admin } = await setUp(context);
     const store = new FileCheckpoints(place());
     const first = await training(transport, topic, store);
-    await vi.waitFor(() => expect(first.params.version).toBe(40), waiting);
+    await eventually(() => expect(first.params.version).toBe(40));
     first.stop();
     await first.ended;
     await store.write(40, checkpointOf(first.params));
@@ -73,7 +73,7 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
   }, async (context) => {
     const { topic, transport, admin } = await setUp(context);
     const running = await training(transport, topic, new FileCheckpoints(place()));
-    await vi.waitFor(() => expect(running.params.version).toBe(40), waiting);
+    await eventually(() => expect(running.params.version).toBe(40));
     const other = kafkaTransport({ brokers });
     context.onTestFinished(() => other.close());
     await makeAnew(admin, other, topic);
@@ -115,7 +115,7 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
     const strict = await training(transport, topic, one);
     const anyOrder = await training(transport, topic, any, 'any-order');
     const both = () => expect([strict.params.version, anyOrder.params.version]).toEqual([40, 40]);
-    await vi.waitFor(both, waiting);
+    await eventually(both);
     const heard = await warningsOf(async () => {
       await admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] });
       await expect(strict.ended).rejects.toMatchObject({ key: 'severalPartitions' });
@@ -123,7 +123,7 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
         batches('x'.repeat(partition + 1), 10).map((record) => ({ ...record, partition })),
       );
       await transport.produce(topic, more);
-      await vi.waitFor(() => expect(anyOrder.params.version).toBe(60), waiting);
+      await eventually(() => expect(anyOrder.params.version).toBe(60));
     });
     expect(heard.map(({ code }) => code)).toContain('RXGRAD_ANY_ORDER');
     anyOrder.stop();
