@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import { channels } from '../observe/channels.ts';
@@ -6,7 +7,7 @@ import { chosenPartition, type PartitionChoice } from '../sources/partition-choi
 import type { Transport } from '../sources/transport.ts';
 import { movedTo } from './checkpoint-file.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
-import { newestWhole } from './opened-checkpoint.ts';
+import { newestWhole, type OpenedCheckpoint } from './opened-checkpoint.ts';
 import { placeInLog, placeOfOffsets, type SourcePlace } from './place-in-log.ts';
 import { RetentionWatch } from './retention-watch.ts';
 import { Sealer } from './sealer.ts';
@@ -50,21 +51,32 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
+  // Who is refused leaves the store to the one that has it.
+  const listed = await store.list();
+  let start = await beginningOf(store, options);
   await store.takeOver?.();
-  const found = await newestWhole(store, options.upTo);
+  if (!isDeepStrictEqual(await store.list(), listed)) start = await beginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();
-  if (!found) {
-    if (options.upTo !== undefined) await requireNone(store, options.upTo);
-    return { version: params.version, source: { ...(await begin(params, store, options)), watch } };
-  }
-  const { file, facts, where, later } = found;
-  const place = await placeInLog(facts, options, where);
+  if (!start) return { version: params.version, source: { ...(await begin(params, store, options)), watch } };
+  const { file, facts, later, place } = start;
   params.loadStateDict(file, { exact: !options.allowChanges });
   await setAside(store, facts.version, later);
   await retention.check(facts);
   if (channels.recovery.hasSubscribers) channels.recovery.publish({ kind: 'recovery', at: store.name, version: facts.version });
   return { version: facts.version, source: { ...place, seen: facts.seen, watch } };
+}
+
+/** The checkpoint to begin from, and its place in the log; null where there is none yet. */
+async function beginningOf(
+  store: CheckpointStore,
+  options: RecoverOptions,
+): Promise<(OpenedCheckpoint & { readonly place: SourcePlace }) | null> {
+  const found = await newestWhole(store, options.upTo);
+  if (found) return { ...found, place: await placeInLog(found.facts, options, found.where) };
+  if (options.upTo !== undefined) await requireNone(store, options.upTo);
+  chosenPartition(options.topic, options.partitions, (await options.transport.startOffsets(options.topic)).length);
+  return null;
 }
 
 /** What comes after the version that training goes on from is of a course that it leaves: it would count as newer than what is yet to come. */
