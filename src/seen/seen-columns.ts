@@ -96,7 +96,7 @@ export function addColumns(workers: SeenWorkers, { partitions, arrays }: Pick<On
     if (!partition || words > WINDOW / 32 || run < 0) throw broken(`one of the partitions and of the lengths for row ${row}`);
     const window = SequenceWindow.of(Number(all['seen.highest'][row]), run, bits.subarray(bit, bit + words));
     const id = workerText(all['seen.ids'].subarray(at, end));
-    workers.add(new SeenWorker(partition, id, Number(incarnations?.[row] ?? 0), window));
+    workers.add(new SeenWorker(partition, id, Number(incarnations?.[row] ?? 0), window, end - at));
     bit += words;
     at = end;
   }

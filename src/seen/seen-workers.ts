@@ -19,10 +19,16 @@ export class SeenWorker {
   older: SeenWorker | null = null;
   newer: SeenWorker | null = null;
 
-  constructor(partition: SeenPartition, id: string, incarnation: number, window: SequenceWindow) {
+  constructor(
+    partition: SeenPartition,
+    id: string,
+    incarnation: number,
+    window: SequenceWindow,
+    idBytes = workerBytes(id).byteLength,
+  ) {
     this.partition = partition;
     this.id = id;
-    this.idBytes = workerBytes(id).byteLength;
+    this.idBytes = idBytes;
     this.incarnation = incarnation;
     this.window = window;
   }

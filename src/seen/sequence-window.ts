@@ -1,6 +1,7 @@
 /** How many sequences a window remembers: the highest seen and those right below it. */
 export const WINDOW = 1024;
 const WORDS = WINDOW / 32;
+const ALL = 0xffff_ffff;
 const MAX_RUN = 2 ** 31 - 1;
 
 /** `new`: not seen yet. `below`: too far below the highest to know. */
@@ -63,7 +64,9 @@ export class SequenceWindow {
   packed(): { readonly run: number; readonly bits: Uint32Array } {
     if (!this.#bits) return { run: this.#run, bits: none };
     const bits = this.#rising(this.#bits);
-    return { run: 0, bits: bits.subarray(bits.findIndex((word) => word !== 0)) };
+    let first = 0;
+    while (bits[first] === 0) first++;
+    return { run: 0, bits: bits.subarray(first) };
   }
 
   #noteBit(sequence: number, step: number): void {
@@ -86,16 +89,19 @@ export class SequenceWindow {
   #bitsOfRun(): Uint32Array {
     const bits = new Uint32Array(WORDS);
     this.#count = Math.min(this.#run, WINDOW);
+    if (this.#count === WINDOW) return bits.fill(ALL);
     for (let i = 0; i < this.#count; i++) bits[wordOf(this.#highest - i)]! |= 1 << bitOf(this.#highest - i);
     return bits;
   }
 
   #rising(ring: Uint32Array): Uint32Array {
     const [from, shift] = [wordOf(this.#highest + 1), bitOf(this.#highest + 1)];
-    return Uint32Array.from({ length: WORDS }, (_, i) => {
+    const bits = new Uint32Array(WORDS);
+    for (let i = 0; i < WORDS; i++) {
       const low = ring[(from + i) % WORDS]! >>> shift;
-      return shift === 0 ? low : low | (ring[(from + i + 1) % WORDS]! << (32 - shift));
-    });
+      bits[i] = shift === 0 ? low : low | (ring[(from + i + 1) % WORDS]! << (32 - shift));
+    }
+    return bits;
   }
 
   #unpack(bits: Uint32Array): void {
