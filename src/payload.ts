@@ -65,7 +65,7 @@ export function tensorLayout(tensors: readonly TensorSpec[], byteLength: number)
   const plain =
     placed.every(({ dtype, rows, begin, at }) => dtype === 'F32' && !rows && begin === at) && byteLength === 4 * elements;
   const tableAt = plain ? rowsAt : rowsAt + STAGING_BYTES;
-  const mostRows = Math.max(0, ...tensors.map(({ rows }) => rows?.count ?? 0));
+  const mostRows = tensors.reduce((most, { rows }) => Math.max(most, rows?.count ?? 0), 0);
   const roomBytes = tableAt + (mostRows > 0 ? 4 * 2 ** tableBits(mostRows) : 0);
   return { tensors: placed, byteLength, elements, stagingAt: rowsAt, tableAt, roomBytes, plain };
 }
@@ -142,7 +142,7 @@ export function refuseNorm(
 ): ((where: string) => RxgradError<'wrongNorm'>) | null {
   if (norm === undefined) return null;
   const own = Math.sqrt(sumOfSquares);
-  const slack = Math.max(normSlack.F32, ...tensors.map(({ dtype }) => normSlack[dtype]));
+  const slack = tensors.reduce((most, { dtype }) => Math.max(most, normSlack[dtype]), normSlack.F32);
   if (Number.isFinite(norm) && own <= norm * (1 + slack)) return null;
   return (where) => {
     const expected = `a finite number of at least ${own} (that of the tensors here)`;

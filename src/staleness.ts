@@ -60,10 +60,10 @@ export function refuseStale(
   where: () => string,
 ): RxgradError<RejectionReason> | null {
   if (base === undefined) return null;
-  const newest = members ? Math.max(base, ...members.map((member) => member.base ?? 0)) : base;
+  const newest = (members ?? []).reduce((most, member) => Math.max(most, member.base ?? 0), base);
   if (newest > version) return new RxgradError('fromTheFuture', { where: where(), expected: version, got: newest });
   if (policies.length === 0) return null;
-  const first = Math.max(...policies.map((policy) => firstOf(policy, version, oldest)));
+  const first = policies.reduce((most, policy) => Math.max(most, firstOf(policy, version, oldest)), Number.NEGATIVE_INFINITY);
   return base < first ? new RxgradError('stale', { where: where(), expected: first, version, got: base }) : null;
 }
 

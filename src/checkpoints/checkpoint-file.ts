@@ -98,7 +98,7 @@ export function movedTo(file: Uint8Array, place: PlaceInTopic, where: string): U
     },
   };
   const all = { ...metadata, 'rxgrad.state': JSON.stringify({ ...state, ...moved }), ...unsealedMetadata };
-  const changed = Buffer.concat([tensorFileHeader({ __metadata__: all, ...entries }), file.subarray(begin)]);
+  const changed = Buffer.concat([tensorFileHeader(all, Object.entries(entries)), file.subarray(begin)]);
   seal(changed);
   return changed;
 }

@@ -104,7 +104,7 @@ export class FileCheckpoints implements CheckpointStore {
   /** In subfolders, each of which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
     const owner = await this.#owned();
-    const number = 1 + Math.max(0, ...(await this.#courses()));
+    const number = 1 + (await this.#courses()).reduce((most, course) => Math.max(most, course), 0);
     const course = join(this.#folder, `abandoned-${number}`);
     await this.#attempt(`setting versions ${versions.join(', ')} aside`, async () => {
       await mkdir(course);

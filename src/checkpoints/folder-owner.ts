@@ -40,7 +40,7 @@ export class FolderOwner {
    */
   static async claim(store: string, folder: string, restore: (file: string) => Promise<boolean>): Promise<FolderOwner> {
     await mkdir(folder, { recursive: true });
-    const number = 1 + Math.max(0, ...(await claimsIn(folder)).map((claim) => claim.number));
+    const number = 1 + (await claimsIn(folder)).reduce((most, claim) => Math.max(most, claim.number), 0);
     const own: Claim = { name: '', number, token: randomUUID(), fenced: false };
     const owner = new FolderOwner(store, folder, join(folder, `.owner-${number}-${own.token}`));
     await mkdir(owner.#own);

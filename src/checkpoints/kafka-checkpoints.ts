@@ -150,7 +150,7 @@ export class KafkaCheckpoints implements CheckpointStore {
   /** Under another model's name, which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
     const { heads, pins, abandoned } = await this.#look();
-    const model = this.#courseName(1 + Math.max(0, ...abandoned.keys()));
+    const model = this.#courseName(1 + [...abandoned.keys()].reduce((most, course) => Math.max(most, course), 0));
     for (const version of versions) {
       const head = heads.get(version);
       if (!head) continue;
@@ -257,7 +257,10 @@ export class KafkaCheckpoints implements CheckpointStore {
     }
     const positions: Position[] = [];
     // One by one, so that no large request keeps the others waiting.
-    for (const record of records) positions.push(...(await this.#transport.produce(topic, [record])));
+    for (const record of records) {
+      const [position] = await this.#transport.produce(topic, [record]);
+      positions.push(position!);
+    }
     return positions;
   }
 

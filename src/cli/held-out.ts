@@ -78,7 +78,7 @@ async function fromModule(file: string): Promise<Metric> {
 
 function guess(logits: Float32Array): number {
   if (logits.length === 1) return logits[0]! > 0 ? 1 : 0;
-  return logits.indexOf(Math.max(...logits));
+  return logits.indexOf(logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY));
 }
 
 function numbersOf(type: string, data: Float32Array): ArrayBufferView {

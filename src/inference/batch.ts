@@ -77,7 +77,7 @@ function joinedTensor(tensors: readonly Tensor[]): Tensor {
   const all = type === 'string' ? ([] as string[]) : new (data.constructor as ElementsConstructor)(length);
   let at = 0;
   for (const { data: part } of tensors) {
-    if (Array.isArray(all)) all.push(...(part as string[]));
+    if (Array.isArray(all)) for (const text of part as string[]) all.push(text);
     else all.set(part as Elements, at);
     at += part.length;
   }

@@ -155,7 +155,7 @@ export class Average {
     if (strict) assertNoDifferences(differences);
     if (differences.length === 0) {
       this.params.load(Object.fromEntries([...own].map(([name, { data }]) => [name, data])), { version });
-      this.#counts.splice(0, counts.length, ...counts);
+      for (const [index, count] of counts.entries()) this.#counts[index] = count;
       this.#begun = true;
     }
     return tensors.filter(({ key }) => key !== KEY);

@@ -106,6 +106,7 @@ export class Beforehand {
       const call = this.#passes.callOf(index);
       call.setGradient(this.#gradients.address + at);
       call.setWeights(this.#writer.from + place.offset, this.#writer.from + place.offset);
+      // biome-ignore lint/plugin: three numbers.
       call.setPrologue(...settingsOf(place.name));
       this.#work.overGradients(preparedKernel, run);
     }

@@ -30,7 +30,7 @@ export class Passes {
     this.#arrays = rule.passes.map(({ kernel }) =>
       kernel.arrays.map((array) => rule.state.findIndex(({ name }) => name === array)),
     );
-    const sumCount = Math.max(0, ...rule.passes.map(({ kernel }) => kernel.sumCount));
+    const sumCount = rule.passes.reduce((most, { kernel }) => Math.max(most, kernel.sumCount), 0);
     const callBytes = CALL_BYTES * places.length;
     const sumBytes = places.map(({ length }) => 8 * sumCount * Math.max(1, Math.ceil(length / SUM_BLOCK)));
     const byteLength = callBytes + sumBytes.reduce((all, bytes) => all + bytes, 0);

@@ -22,7 +22,8 @@ export function loadWeights(
   values: Readonly<Record<string, ArrayLike<number>>>,
   { version, position = null, madeAtMs }: LoadOptions,
 ): void {
-  assertNoDifferences(Object.entries(values).flatMap(([name, data]) => differencesOf(params.places, name, data)));
+  const byName = new Map(params.places.map((place) => [place.name, place]));
+  assertNoDifferences(Object.entries(values).flatMap(([name, data]) => differencesOf(byName, name, data)));
   const { seat, leftRight, arena, places, byteLength, origins } = params;
   if (seat.held || (seat.busy && leftRight.written !== null)) {
     const advice = 'await params.whenFree(), then load again';
@@ -46,8 +47,8 @@ export function loadWeights(
   });
 }
 
-function differencesOf(places: readonly ParameterPlace[], name: string, data: ArrayLike<number>): string[] {
-  const own = places.find((place) => place.name === name);
-  if (!own) return [`"${name}" is not a parameter (there are ${places.map((place) => place.name).join(', ')})`];
+function differencesOf(places: ReadonlyMap<string, ParameterPlace>, name: string, data: ArrayLike<number>): string[] {
+  const own = places.get(name);
+  if (!own) return [`"${name}" is not a parameter (there are ${[...places.keys()].join(', ')})`];
   return own.length === data.length ? [] : [`"${name}" has ${own.length} values [${own.dims}], got ${data.length}`];
 }

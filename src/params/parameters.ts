@@ -37,6 +37,7 @@ const optionsSchema = v.strictObject({
  * params.get('w').data; // Float32Array [1, 2, 3, 4, 5, 6]
  */
 export class Parameters implements Iterable<Parameter> {
+  readonly names: readonly string[];
   /** Where each parameter lies in a weight buffer, and in every buffer of state. */
   readonly places: readonly ParameterPlace[];
   /** Bytes of one weight buffer; state buffers have as many. */
@@ -93,6 +94,7 @@ export class Parameters implements Iterable<Parameter> {
     shardOf: readonly string[] | null,
   ) {
     const { places, byteLength } = layOut(specs);
+    this.names = places.map(({ name }) => name);
     this.places = places;
     this.byteLength = byteLength;
     this.arena = arena;
@@ -112,10 +114,6 @@ export class Parameters implements Iterable<Parameter> {
     const address = table.address(latest);
     for (const [index, { name }] of places.entries()) if (specs[name]!.data) noteFinite(this, index, 'all', address);
     this.#byName = new Map(places.map((place) => [place.name, parameterOf(this, place)]));
-  }
-
-  get names(): string[] {
-    return this.places.map(({ name }) => name);
   }
 
   /** The number of the newest weights: one more with every step. */

@@ -92,7 +92,7 @@ export function readStateDict(
     }
   }
   if (count && state.length > 0 && !state.some(({ key }) => key === 'step')) {
-    state.push(...places.map(({ name }) => ({ ...count, parameter: name, key: 'step' })));
+    for (const { name } of places) state.push({ ...count, parameter: name, key: 'step' });
   }
   for (const { name, dims } of places) if (!found.has(name)) differences.push(`"${name}" [${dims}] is missing`);
   if (strict) assertNoDifferences(differences);

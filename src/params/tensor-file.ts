@@ -118,7 +118,10 @@ export function readTensorFileHeader(
   if (headerBytes > MAX_HEADER_BYTES) fail(`a safetensors header of at most ${MAX_HEADER_BYTES} bytes`, `${headerBytes}`);
   if (8 + headerBytes > file.byteLength)
     fail(`a header of ${headerBytes} bytes`, `${file.byteLength - 8} bytes behind its length`);
-  const { __metadata__: metadata = {}, ...entries } = parsed(file.subarray(8, 8 + headerBytes), fail);
+  const entries = parsed(file.subarray(8, 8 + headerBytes), fail);
+  const { __metadata__: metadata = {} } = entries;
+  // Not a copy without it: there may be a million.
+  delete entries.__metadata__;
   return { begin: 8 + headerBytes, metadata: metadata as Readonly<Record<string, string>>, entries };
 }
 
@@ -147,7 +150,7 @@ export function planTensorFile(
     end += data.byteLength;
     return [name, { dtype: dtypeOf(data), shape: dims, data_offsets: [begin, end] }] as const;
   });
-  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) });
+  const header = tensorFileHeader(metadata, entries);
   let at = header.byteLength;
   const parts = all.map(([, { data }]) => {
     const part = { at, data };
@@ -169,8 +172,15 @@ export function writeTensorFile({ header, parts, byteLength }: TensorFilePlan): 
  * The length of a header, and the header, with spaces up to a multiple of 8: so the data is aligned in files that are mapped. One
  * that would not be read is not written.
  */
-export function tensorFileHeader(entries: Readonly<Record<string, unknown>>, mostBytes = MAX_HEADER_BYTES): Buffer {
-  const json = Buffer.from(JSON.stringify(entries));
+export function tensorFileHeader(
+  metadata: Readonly<Record<string, unknown>>,
+  entries: Iterable<readonly [string, unknown]>,
+  mostBytes = MAX_HEADER_BYTES,
+): Buffer {
+  const fields = [['__metadata__', metadata] as const, ...entries].map(
+    ([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`,
+  );
+  const json = Buffer.from(`{${fields.join(',')}}`);
   const headerBytes = Math.ceil(json.byteLength / 8) * 8;
   if (headerBytes > mostBytes) {
     const expected = `a header of at most ${mostBytes} bytes, which is all that would be read`;

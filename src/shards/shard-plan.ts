@@ -47,7 +47,7 @@ export function shardPlan(
 
   const whole = sized.filter((parameter) => !isLarge(parameter));
   for (const { index, name, dims, length } of whole.toSorted((a, b) => b.length - a.length)) {
-    const shard = loads.indexOf(Math.min(...loads));
+    const shard = loads.indexOf(loads.reduce((least, load) => Math.min(least, load)));
     loads[shard]! += length;
     parts[index]!.push([shard, { name, dims }]);
   }

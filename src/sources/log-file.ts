@@ -1,3 +1,4 @@
+// biome-ignore-all lint/plugin: the rows that are spread are of small tables, with a column or five each.
 import { realpathSync } from 'node:fs';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RxgradError } from '../errors.ts';

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/plugin: the rows that are spread are of small tables, with a column or five each.
 import type { DatabaseSync } from 'node:sqlite';
 import { RxgradError } from '../errors.ts';
 import { newIdentity, rowChecksum } from './log-checksum.ts';

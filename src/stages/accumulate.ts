@@ -187,7 +187,7 @@ function factsOf(parts: readonly GradientBatch[]): GradientFacts {
   const examples = weighed.reduce((sum, { batchSize }) => sum + batchSize, 0);
   const bases = facts.flatMap(({ base }) => (base === undefined ? [] : [base]));
   return {
-    base: bases.length === 0 ? undefined : Math.min(...bases),
+    base: bases.length === 0 ? undefined : bases.reduce((least, base) => Math.min(least, base)),
     batchSize: facts.reduce((sum, { batchSize = 1 }) => sum + batchSize, 0),
     epoch: facts.at(-1)!.epoch,
     loss: examples === 0 ? undefined : weighed.reduce((sum, { loss, batchSize }) => sum + loss * batchSize, 0) / examples,

@@ -62,7 +62,7 @@ export function copyPieces(
     ...(step ? { [STEP]: JSON.stringify(step) } : {}),
     ...(Object.keys(cuts).length > 0 ? { [CUTS]: JSON.stringify(cuts) } : {}),
   };
-  const header = tensorFileHeader({ __metadata__: metadata, ...Object.fromEntries(entries) }, MOST_HEADER_BYTES);
+  const header = tensorFileHeader(metadata, entries, MOST_HEADER_BYTES);
   const dataAt = header.byteLength;
   const file = Buffer.allocUnsafeSlow(dataAt + end);
   header.copy(file);

@@ -81,5 +81,5 @@ export function withContents(
 export function varint(value: number): Uint8Array {
   const bytes: number[] = [];
   for (; value > 127; value = Math.floor(value / 128)) bytes.push((value % 128) + 128);
-  return Uint8Array.of(...bytes, value);
+  return Uint8Array.from([...bytes, value]);
 }
