@@ -18,7 +18,7 @@ export function withoutLogFacts(file: Uint8Array): Uint8Array {
 /** A checkpoint with other metadata, whole. */
 export function changed(file: Uint8Array, change: (metadata: Metadata) => Metadata): Uint8Array {
   const { begin, metadata, entries } = headerOf(file);
-  const made = Buffer.concat([tensorFileHeader({ __metadata__: change(metadata), ...entries }), file.subarray(begin)]);
+  const made = Buffer.concat([tensorFileHeader(change(metadata), Object.entries(entries)), file.subarray(begin)]);
   seal(made);
   return made;
 }
