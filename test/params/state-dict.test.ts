@@ -152,7 +152,7 @@ describe('what does not fit', () => {
       return writeTensorFile(planTensorFile([['w', { dims: [2], data: Float32Array.of(3, 4) }]], facts));
     };
     expect(() => params.loadStateDict(written('2'))).toThrow(
-      expect.objectContaining({ code: 'RXGRAD_INVALID_CHECKPOINT', message: expect.stringMatching(/format 1.*format 2/) }),
+      expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT', message: expect.stringMatching(/format 1.*format 2/) }),
     );
     expect([params.version, ...params.get('w').data]).toEqual([0, 0, 0]);
     params.loadStateDict(written('1'));
