@@ -37,7 +37,8 @@ export interface StateDict {
 /** The metadata of a checkpoint that name its course of training. Other state dicts have none: the same log makes the same bytes. */
 export const COURSE = 'rxgrad.course';
 
-const FORMAT = '1';
+/** 1: sequences as text, in the facts. 2: as arrays. */
+const FORMAT = 2;
 
 /** Plans a file of weights under their own names and state as `state.<parameter>.<key>`. */
 export function planStateDict(
@@ -54,7 +55,7 @@ export function planStateDict(
   const facts = state?.facts ? { 'rxgrad.state': JSON.stringify(state.facts) } : {};
   const all = {
     ...metadata,
-    'rxgrad.format': FORMAT,
+    'rxgrad.format': String(FORMAT),
     'rxgrad.version': String(version),
     'rxgrad.weights': JSON.stringify(places.map(({ name }) => name)),
     ...facts,
@@ -110,11 +111,13 @@ export function readStateDict(
 
 /** Fails where a later version of rxgrad wrote a state: this one may know a part of it only. */
 export function requireFormat(format: string | undefined, where: string): void {
-  if (format === undefined || format === FORMAT) return;
-  if (/^\d+$/.test(format) && Number(format) > Number(FORMAT)) {
+  if (format === undefined) return;
+  const number = /^[1-9]\d*$/.test(format) ? Number(format) : 0;
+  if (number > 0 && number <= FORMAT) return;
+  if (number > FORMAT) {
     throw new RxgradError('newerFormat', { where, expected: FORMAT, got: format });
   }
-  throw new RxgradError('invalidCheckpoint', { where, expected: `format ${FORMAT}`, got: `format ${format}` });
+  throw new RxgradError('invalidCheckpoint', { where, expected: `a format up to ${FORMAT}`, got: `format ${format}` });
 }
 
 /** What parameters a file that {@link planStateDict} planned is of: their dims, and the whole model's names where it is a shard. */

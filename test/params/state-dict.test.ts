@@ -151,12 +151,18 @@ describe('what does not fit', () => {
       const facts = { 'rxgrad.format': format, 'rxgrad.version': '7', 'rxgrad.weights': '["w"]' };
       return writeTensorFile(planTensorFile([['w', { dims: [2], data: Float32Array.of(3, 4) }]], facts));
     };
-    expect(() => params.loadStateDict(written('2'))).toThrow(
-      expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT', message: expect.stringMatching(/format 1.*format 2/) }),
+    expect(() => params.loadStateDict(written('3'))).toThrow(
+      expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT', message: expect.stringMatching(/format 2.*format 3/) }),
     );
     expect([params.version, ...params.get('w').data]).toEqual([0, 0, 0]);
-    params.loadStateDict(written('1'));
-    expect([params.version, ...params.get('w').data]).toEqual([7, 3, 4]);
+    for (const none of ['0', 'x', '1.5', '']) {
+      expect(() => params.loadStateDict(written(none))).toThrow(expect.objectContaining({ code: 'RXGRAD_INVALID_CHECKPOINT' }));
+    }
+    for (const format of ['1', '2']) {
+      const known = Parameters.create({ w: { dims: [2] } });
+      known.loadStateDict(written(format));
+      expect([known.version, ...known.get('w').data]).toEqual([7, 3, 4]);
+    }
   });
 
   it('fails a scan by another rule before its first step, by name', () => {
