@@ -3,8 +3,9 @@ import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
 import { readAll } from '../sources/read-all.ts';
-import type { LogRecord, NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
+import type { NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { CheckpointIndex, encodedHead, type Held, textOf } from './kafka-checkpoint-index.ts';
 import { assertReadBack } from './read-back.ts';
 
 export interface KafkaCheckpointsOptions {
@@ -32,29 +33,6 @@ const schema = v.strictObject({
   transactionalId: v.optional(v.pipe(v.string(), v.nonEmpty('a name'))),
 });
 
-/** What is known of a checkpoint that a topic holds. */
-interface Held {
-  readonly version: number;
-  readonly id: string;
-  readonly bytes: number;
-  readonly chunks: number;
-  readonly savedAtMs: number;
-}
-
-/** What was read of a topic. */
-interface Index {
-  /** Versions of the courses that were set aside, by their number. */
-  readonly abandoned: Map<number, Map<number, Held>>;
-  readonly heads: Map<number, Held>;
-  readonly pins: Set<number>;
-  /** Where the first record of a file lies, by its id. */
-  readonly firsts: Map<string, number>;
-  next: number;
-}
-
-const headSchema = v.object({ id: v.string(), bytes: count, chunks: count });
-const keyForm = /^([^/]+)\/(\d+)\/(head|pin|\d+)$/;
-
 /**
  * Keeps checkpoints in a compacted topic of any transport: so another machine finds them. A file is cut into records, and its
  * head, which is written last, tells how many there are; what has no head, or not all of its records, is not there.
@@ -68,11 +46,12 @@ export class KafkaCheckpoints implements CheckpointStore {
   readonly #options: v.InferOutput<typeof schema>;
   #writer: Promise<TransactionalWriter> | null = null;
   #created: Promise<void> | null = null;
-  readonly #index: Index = { abandoned: new Map(), heads: new Map(), pins: new Set(), firsts: new Map(), next: 0 };
+  readonly #index: CheckpointIndex;
 
   constructor(transport: Transport, options: KafkaCheckpointsOptions) {
     this.#transport = transport;
     this.#options = parseOptions(schema, options, 'KafkaCheckpoints');
+    this.#index = new CheckpointIndex(this.#options.model);
     this.name = this.#nameOf(this.#options.model);
   }
 
@@ -112,8 +91,8 @@ export class KafkaCheckpoints implements CheckpointStore {
     const from = new Map([[0, firsts.get(head.id) ?? 0]]);
     await readAll(this.#transport, this.#options.topic, { from, partitions: [0] }, (record) => {
       // Of a version that was written several times, its head tells which records are meant.
-      const part = this.#partOf(record);
-      if (part?.version === version && record.value && text(record, 'id') === head.id) parts[Number(part.name)] = record.value;
+      const part = this.#index.partOf(record);
+      if (part?.version === version && record.value && textOf(record, 'id') === head.id) parts[Number(part.name)] = record.value;
     });
     return parts;
   }
@@ -150,7 +129,7 @@ export class KafkaCheckpoints implements CheckpointStore {
   /** Under another model's name, which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
     const { heads, pins, abandoned } = await this.#look();
-    const model = this.#courseName(1 + [...abandoned.keys()].reduce((most, course) => Math.max(most, course), 0));
+    const model = this.#index.courseName(1 + [...abandoned.keys()].reduce((most, course) => Math.max(most, course), 0));
     for (const version of versions) {
       const head = heads.get(version);
       if (!head) continue;
@@ -170,15 +149,11 @@ export class KafkaCheckpoints implements CheckpointStore {
     return [...abandoned]
       .sort(([a], [b]) => a - b)
       .map(([number, heads]) => ({
-        name: this.#nameOf(this.#courseName(number)),
+        name: this.#nameOf(this.#index.courseName(number)),
         entries: [...heads.values()]
           .map(({ version, bytes, savedAtMs }) => ({ version, bytes, savedAtMs, pinned: false }))
           .sort((a, b) => b.version - a.version),
       }));
-  }
-
-  #courseName(number: number): string {
-    return `${this.#options.model}~abandoned-${number}`;
   }
 
   #nameOf(model: string): string {
@@ -190,52 +165,17 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   /** Reads what has come since the last look. */
-  async #look(): Promise<Index> {
+  async #look(): Promise<CheckpointIndex> {
     await this.#create();
     const { topic } = this.#options;
     const index = this.#index;
     const [end] = await this.#transport.endOffsets(topic);
     if (end! > index.next) {
       const from = new Map([[0, Math.max(index.next, (await this.#transport.startOffsets(topic))[0]!)]]);
-      const ends = await readAll(this.#transport, topic, { from, partitions: [0] }, (record) => this.#note(record));
+      const ends = await readAll(this.#transport, topic, { from, partitions: [0] }, (record) => this.#index.note(record));
       index.next = Math.max(index.next, ends[0]!);
     }
     return index;
-  }
-
-  #note(record: LogRecord): void {
-    const { heads, pins, firsts } = this.#index;
-    const part = this.#partOf(record);
-    if (!part) {
-      this.#noteAbandoned(record);
-      return;
-    }
-    const { version, name } = part;
-    if (name === 'head') {
-      const head = record.value && headOf(record, version);
-      if (head) heads.set(version, head);
-      else heads.delete(version);
-    } else if (name === 'pin') {
-      if (record.value) pins.add(version);
-      else pins.delete(version);
-    } else if (name === '0' && record.value) firsts.set(text(record, 'id'), record.offset);
-  }
-
-  #noteAbandoned(record: LogRecord): void {
-    const [, model = '', version, name] = keyForm.exec(Buffer.from(record.key ?? []).toString()) ?? [];
-    const prefix = this.#courseName(0).slice(0, -1);
-    const number = Number(model.slice(prefix.length));
-    if (name !== 'head' || !model.startsWith(prefix) || !Number.isSafeInteger(number) || number < 1) return;
-    const course = this.#index.abandoned.get(number) ?? new Map<number, Held>();
-    this.#index.abandoned.set(number, course);
-    const head = record.value && headOf(record, Number(version));
-    if (head) course.set(head.version, head);
-    else course.delete(Number(version));
-  }
-
-  #partOf({ key }: LogRecord): { version: number; name: string } | null {
-    const [, model, version, name] = keyForm.exec(Buffer.from(key ?? []).toString()) ?? [];
-    return model === this.#options.model ? { version: Number(version), name: name! } : null;
   }
 
   async #append(records: NewRecord[]): Promise<void> {
@@ -244,7 +184,7 @@ export class KafkaCheckpoints implements CheckpointStore {
     const [first, last] = [positions[0]!.offset, positions.at(-1)!.offset];
     if (first !== this.#index.next) return;
     records.forEach(({ key = null, value, headers = {} }, i) => {
-      this.#note({ key: Buffer.from(key!), value, headers, offset: positions[i]!.offset, timestampMs: Date.now() });
+      this.#index.note({ key: Buffer.from(key!), value, headers, offset: positions[i]!.offset, timestampMs: Date.now() });
     });
     this.#index.next = last + 1;
   }
@@ -289,22 +229,4 @@ export class KafkaCheckpoints implements CheckpointStore {
   #broken(version: number, got: string): RxgradError {
     return new RxgradError('invalidCheckpoint', { where: `${this.name}, version ${version}`, expected: 'all of its bytes', got });
   }
-}
-
-function encodedHead({ id, bytes, chunks }: Pick<Held, 'id' | 'bytes' | 'chunks'>): Uint8Array {
-  return Buffer.from(JSON.stringify({ id, bytes, chunks }));
-}
-
-function headOf(record: LogRecord, version: number): Held | null {
-  try {
-    const parsed = v.safeParse(headSchema, JSON.parse(Buffer.from(record.value!).toString()));
-    return parsed.success ? { ...parsed.output, version, savedAtMs: record.timestampMs } : null;
-  } catch {
-    return null;
-  }
-}
-
-function text({ headers }: LogRecord, header: string): string {
-  const value = headers[header] ?? '';
-  return typeof value === 'string' ? value : Buffer.from(value).toString();
 }
