@@ -56,7 +56,7 @@ function sessionOf(t: TestContext, port: number): ClientHttp2Session {
 }
 
 describe('bytes of gRPC calls in flight', () => {
-  it('of slow senders stay within their bound, and others are answered', { timeout: 60_000 }, async (t) => {
+  it('of slow senders stay within their bound, and others are answered', async (t) => {
     const inFlight = new BytesInFlight(16 * mib);
     const { port } = await serveGrpc(t, { inFlight, limits: { bodyBytes: 4 * mib } });
     const part = framed(Buffer.alloc(4 * mib - 1), { length: 4 * mib });
