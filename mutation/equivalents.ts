@@ -25,5 +25,16 @@ export const equivalents: readonly Equivalent[] = [
     becomes: 'false',
     reason: 'a version that is live is not let go by forget either',
   },
+  {
+    file: 'src/gates/empirical-bernstein.ts',
+    code: 'if (this.#count === 0) return {',
+    becomes: 'false',
+    reason: 'of no examples the sum below comes to the widest interval, too',
+  },
   { file: 'src/gates/empirical-bernstein.ts', code: '> 1e-9 * outside', reason: 'says how exact the interval is that is told' },
+  {
+    file: 'src/inference/pool.ts',
+    code: 'if (this.#queue.size === 0 || this.#closed) return;',
+    reason: 'saves a look at a queue that is empty; closing empties it',
+  },
 ];

@@ -29,7 +29,7 @@ export const folders: Readonly<Record<string, Folder>> = {
       'mixes-rows',
       'feeds',
     ].map((name) => `src/inference/${name}.ts`),
-    tests: ['batch', 'giving-up', 'pool-order', 'staleness-limit', 'versions', 'weight-feeds'].map(
+    tests: ['batch', 'giving-up', 'pool', 'pool-order', 'staleness-limit', 'versions', 'weight-feeds'].map(
       (name) => `test/inference/${name}.test.ts`,
     ),
   },

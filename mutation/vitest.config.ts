@@ -31,6 +31,7 @@ export default defineConfig({
     setupFiles: ['mutation/active-in-threads.ts'],
     sequence: { sequencer: ShortestFirst },
     expect: { poll: { timeout: 20_000, interval: 5 } },
-    testTimeout: 20_000,
+    // A mutant that hangs is ended by Stryker, sooner.
+    testTimeout: 60_000,
   },
 });

@@ -544,6 +544,9 @@ describe('losses', () => {
     const { train, decide } = await gated({ loss: 'bceWithLogits', output: 'y', maxLoss: 4 });
     train(3);
     expect(await decide(1)).toMatchObject({ decision: 'promoted', againstLoss: expect.closeTo(Math.LN2, 9) });
+    const only = await gated({ loss: 'bceWithLogits', maxLoss: 4 });
+    only.train(3);
+    expect(await only.decide(1)).toMatchObject({ decision: 'promoted', failures: 0 });
     const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     onTestFinished(() => void warnings.mockRestore());
     const wrong = await gated({ loss: 'bceWithLogits', output: 'z', maxFailuresInARow: 1 });

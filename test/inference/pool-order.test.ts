@@ -153,6 +153,29 @@ it('predictions wait for company for maxDelayMs at most, and not where a batch i
   expect(await Promise.all(full)).toEqual([[2], [3], [4]]);
 });
 
+it('a runner with a queue of its own is asked at once, but for a version or with a deadline', async () => {
+  const runner: ToldRunner & { running?: number } = new ToldRunner();
+  runner.capacity = 0;
+  runner.running = 0;
+  const params = Parameters.create({ w: { dims: [1] } });
+  const kept = params.kept.add({ version: 7, madeAtMs: 0, position: null }, { w: Float32Array.of(1) });
+  const pool = new Pool(model, [runner], params.reader(), { maxBatch: 1, maxDelayMs: 0, maxQueue: 2 });
+  const answers = [
+    pool.ask(rows(1), null, undefined),
+    pool.ask(rows(2), kept.slot, undefined),
+    pool.ask(rows(3), null, { deadlineMs: 60_000 }),
+  ];
+  expect([runner.seen, pool.queued]).toEqual([[[1, 1]], 2]);
+  runner.running = 3;
+  await expect(pool.ask(rows(4), null, undefined)).rejects.toMatchObject({ key: 'overloaded' });
+  runner.capacity = 2;
+  runner.onCapacity!();
+  await settled();
+  for (const { end } of runner.runs) end();
+  const results = await Promise.all(answers);
+  expect(results.map(({ outputs }) => outputs.y!.data[0])).toEqual([1, 2, 3]);
+});
+
 it('one too many is refused, and there is room again when one has gone', async () => {
   const { runners, ask } = pooled({ maxQueue: 2 });
   const [runner] = runners as [ToldRunner];

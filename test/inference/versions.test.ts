@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FileCheckpoints, gradientBatch, Parameters, sgd } from 'rxgrad';
 import { from } from 'rxjs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Versions } from '../../src/inference/versions.ts';
 
 const folders: string[] = [];
@@ -105,6 +105,42 @@ describe('versions', () => {
       await new Promise(setImmediate);
     }
     expect((await versions.list()).map(({ version }) => version)).toEqual([10, 7]);
+  });
+
+  it('are kept after so many milliseconds, one at a time, and not at all where that is not asked for', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const kept = async (keep: ConstructorParameters<typeof Versions>[1]): Promise<number[]> => {
+      const params = model();
+      const versions = new Versions(params, keep, null);
+      for (let version = 1; version <= 6; version++) {
+        load(params, version);
+        versions.note();
+        versions.note();
+        await new Promise(setImmediate);
+        vi.advanceTimersByTime(400);
+      }
+      return params.kept.list().map(({ version }) => version);
+    };
+    expect(await kept({ last: 9, everyMs: 1000 })).toEqual([4, 1]);
+    expect(await kept(undefined)).toEqual([]);
+  });
+
+  it('without a number, the one before the live one is gone back to, though that is kept, too', async () => {
+    const params = model();
+    const versions = new Versions(params, undefined, null);
+    for (const version of [3, 4, 5]) {
+      load(params, version);
+      await versions.keep();
+    }
+    expect((await versions.rollback()).version).toBe(4);
+    expect((await versions.rollback()).version).toBe(3);
+  });
+
+  it('that are pinned without being kept have no names', async () => {
+    const params = model();
+    load(params, 2);
+    expect((await new Versions(params, undefined, null).pin()).labels).toEqual([]);
   });
 
   it('say what cannot be gone back to', async () => {
