@@ -7,7 +7,7 @@ import { kafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
 import type { Cluster } from './kafka-cluster.ts';
 import { consumeKafka } from './kafka-consumption.ts';
-import { isFinal, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isFinal, isPassing, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 import { describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
@@ -101,6 +101,21 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
   }
 
+  /**
+   * Waits until the leaders of a new topic know that they are. Before that some partitions refuse what is sent, and kafkajs sends
+   * all of a request again: what the others took would be there twice.
+   */
+  async function untilLed(topic: string): Promise<void> {
+    for (const giveUpAtMs = Date.now() + reconnectForMs; Date.now() < giveUpAtMs; await delay(knownWithinMs / 10)) {
+      const error = await bounds(topic).then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      // Who may create a topic need not be allowed to ask for its offsets.
+      if (error === null || !isPassing(error)) return;
+    }
+  }
+
   async function acknowledged(groupId: string, topic: string): Promise<ReadonlyMap<number, number>> {
     const [found] = await ask((asked) => asked.fetchOffsets({ groupId, topics: [topic] }), topic);
     const known = (found?.partitions ?? []).map(({ partition, offset }) => [partition, Number(offset)] as const);
@@ -150,6 +165,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
         await delay(knownWithinMs);
         await partitionCount(topic);
       });
+      await untilLed(topic);
     },
     async produce(topic, records) {
       await requireRecords(topic, records);
