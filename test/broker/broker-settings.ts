@@ -17,8 +17,6 @@ export function brokerSettings(nodes: number): Record<string, string> {
     'group.initial.rebalance.delay.ms': '0',
     'message.max.bytes': String(maxMessageBytes),
     'replica.fetch.max.bytes': String(maxMessageBytes),
-    // Kafka looks every 15 s whether there is anything to compact.
-    'log.cleaner.backoff.ms': '200',
     // A broker that was killed may register again only when its old session is over: Kafka's 9 s would be waited for.
     'broker.session.timeout.ms': '4000',
     'broker.heartbeat.interval.ms': '500',
