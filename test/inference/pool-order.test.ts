@@ -6,6 +6,7 @@ import type { AskOptions } from '../../src/inference/asked.ts';
 import { Pool, type PoolOptions } from '../../src/inference/pool.ts';
 import type { Feeds, Runner, RunResult } from '../../src/inference/runner.ts';
 import { Parameters } from '../../src/params/parameters.ts';
+import { eventually } from '../eventually.ts';
 
 const model = {
   name: 'm',
@@ -287,7 +288,7 @@ it('a warm-up runs on each of the runners as often as it is told', async () => {
   const warm = pool.warmUp(rows(9), 2);
   for (const runner of runners as ToldRunner[]) {
     for (let run = 0; run < 2; run++) {
-      await vi.waitFor(() => expect(runner.runs).toHaveLength(run + 1), { interval: 1 });
+      await eventually(() => expect(runner.runs).toHaveLength(run + 1));
       runner.runs[run]!.end();
     }
   }
