@@ -77,6 +77,24 @@ describe('kept versions', () => {
     expect(() => params.kept.forget(5)).toThrow(/version 5 to be let go/);
   });
 
+  it('leave no memory and no marks behind', async () => {
+    const { params, step } = stepped([1000]);
+    params.reader();
+    const round = async (): Promise<void> => {
+      step();
+      const { version } = await params.kept.keep();
+      step();
+      await params.kept.keepLatest();
+      params.kept.forget(version);
+    };
+    for (let i = 0; i < 10; i++) await round();
+    const before = params.arena.allocate(64);
+    for (let i = 0; i < 50; i++) await round();
+    expect(params.arena.allocate(64)).toBe(before + 64);
+    const slots = Array.from({ length: 64 }, (_, slot) => slot);
+    expect(slots.filter((slot) => !params.leftRight.isFree(slot))).toEqual([]);
+  });
+
   it('refuse labels that could be taken for something else', async () => {
     const { params } = stepped([4]);
     for (const name of ['', '12', 'a b', 'x\n', 'a'.repeat(65)]) {

@@ -67,6 +67,18 @@ describe('weights are loaded at once', () => {
     expect(reader.read((weights, version) => weights.w!.every((value) => value === version))).toBe(true);
   });
 
+  it('while the newest version, which is not live, is being kept', async () => {
+    const length = 3_000_000;
+    const params = Parameters.create({ w: { dims: [length] } });
+    params.reader();
+    params.pin();
+    params.load({ w: new Float32Array(length).fill(1) });
+    const keeping = params.kept.keepLatest({ labels: ['candidate'] });
+    for (let version = 2; version <= 4; version++) params.load({ w: new Float32Array(length).fill(version) });
+    expect((await keeping).version).toBe(1);
+    expect(params.kept.weights('candidate').w!.every((value) => value === 1)).toBe(true);
+  });
+
   it('whole, or not at all', () => {
     const params = Parameters.create({ a: { dims: [2], data: [1, 2] }, w: { dims: [3], data: [3, 4, 5] } });
     const wrong = [BigInt64Array.of(1n, 2n, 3n), [1, Symbol('2'), 3]];
