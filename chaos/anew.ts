@@ -149,8 +149,8 @@ async function grown(brokers: string, recorded: RecordedLog, checkpoints: string
     await running.says('goes on from version');
     await log.grow(3);
     const problems: string[] = [];
-    for (const one of [running, Training.rxgrad([...args, '--until-end'])]) {
-      const said = await refusal(one);
+    for (const start of [() => running, () => Training.rxgrad([...args, '--until-end'])]) {
+      const said = await refusal(start());
       if (!said.includes(refusals.grown)) problems.push(`a training was not refused:\n${said.slice(-500)}`);
     }
     await Training.rxgrad([...args, '--until-end', '--partition', '0']).finished();

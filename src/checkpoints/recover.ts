@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import { channels } from '../observe/channels.ts';
@@ -51,11 +50,9 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
-  // Who is refused leaves the store to the one that has it.
-  const listed = await store.list();
-  let start = await beginningOf(store, options);
+  // Until then another one may write and remove: what is read would be a mixture.
   await store.takeOver?.();
-  if (!isDeepStrictEqual(await store.list(), listed)) start = await beginningOf(store, options);
+  const start = await beginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();
   if (!start) return { version: params.version, source: { ...(await begin(params, store, options)), watch } };

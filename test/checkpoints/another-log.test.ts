@@ -105,17 +105,6 @@ describe.each(kinds)('%s that was made anew under the same name', (_, open, mess
     expect(bitsOf(kept)).toEqual(whole);
   });
 
-  it('is refused without a harm to the training that has the store', async (context) => {
-    const [before, anew] = await open(context);
-    const folder = place();
-    const store = new FileCheckpoints(folder);
-    await train(before, store, 10);
-    const second = recover(model(), new FileCheckpoints(folder), { transport: anew, topic });
-    await expect(second).rejects.toMatchObject({ key: 'otherLog' });
-    await store.write(51, await store.read(50));
-    expect((await store.list())[0]!.version).toBe(51);
-  });
-
   it('is refused where the past is rebuilt, and where partitions are trained', async (context) => {
     const [before, anew] = await open(context);
     const folder = place();
