@@ -65,7 +65,8 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     try {
       const first = await admin.connected();
       return await question(first).catch(async (error) => {
-        if (isFinal(error) || !isUnreachable(error)) throw error;
+        // A connection that is made after the end would keep the process alive.
+        if (closed || isFinal(error) || !isUnreachable(error)) throw error;
         // The connection is from before a broker's restart.
         await admin.drop();
         return question(await admin.connected());
