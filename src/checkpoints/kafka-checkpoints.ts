@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
@@ -46,6 +47,8 @@ export class KafkaCheckpoints implements CheckpointStore {
   readonly #options: v.InferOutput<typeof schema>;
   #writer: Promise<TransactionalWriter> | null = null;
   #created: Promise<void> | null = null;
+  /** The offset after the last record that was written here. */
+  #appended = 0;
   readonly #index: CheckpointIndex;
 
   constructor(transport: Transport, options: KafkaCheckpointsOptions) {
@@ -109,7 +112,10 @@ export class KafkaCheckpoints implements CheckpointStore {
     }));
     const head = { key: this.#key(version, 'head'), value: encodedHead({ id, bytes: file.byteLength, chunks }) };
     await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
-    await assertReadBack(this, version, file);
+    await assertReadBack(this, version, file).catch(async (error) => {
+      // Another member of a group may have written newer ones since, and removed it.
+      if ((await this.#look()).heads.has(version) || !(await this.list()).some((entry) => entry.version > version)) throw error;
+    });
     for (const old of superseded(await this.list(), keep)) await this.remove(old);
   }
 
@@ -169,7 +175,12 @@ export class KafkaCheckpoints implements CheckpointStore {
     await this.#create();
     const { topic } = this.#options;
     const index = this.#index;
-    const [end] = await this.#transport.endOffsets(topic);
+    let [end] = await this.#transport.endOffsets(topic);
+    // What was written here lies after the end as long as a transaction of another model is open: for a minute at most.
+    for (const start = performance.now(); end! < this.#appended && performance.now() - start < 60_000; ) {
+      await delay(20);
+      [end] = await this.#transport.endOffsets(topic);
+    }
     if (end! > index.next) {
       const from = new Map([[0, Math.max(index.next, (await this.#transport.startOffsets(topic))[0]!)]]);
       const ends = await readAll(this.#transport, topic, { from, partitions: [0] }, (record) => this.#index.note(record));
@@ -182,6 +193,7 @@ export class KafkaCheckpoints implements CheckpointStore {
     const positions = await this.#send(records);
     // What was written here needs not be read; of an end that others have moved, all is.
     const [first, last] = [positions[0]!.offset, positions.at(-1)!.offset];
+    this.#appended = last + 1;
     if (first !== this.#index.next) return;
     records.forEach(({ key = null, value, headers = {} }, i) => {
       this.#index.note({ key: Buffer.from(key!), value, headers, offset: positions[i]!.offset, timestampMs: Date.now() });

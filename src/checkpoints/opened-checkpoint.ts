@@ -20,6 +20,10 @@ export async function newestWhole(store: CheckpointStore, upTo = Number.POSITIVE
     try {
       return { ...(await opened(store, version)), later: laterThan(version, all) };
     } catch (error) {
+      // Whoever writes to the store may have removed it since: then there are newer ones.
+      if (isRxgradError(error) && error.key === 'checkpointFailed' && !(await isListed(store, version))) {
+        return newestWhole(store, upTo);
+      }
       if (!isRxgradError(error) || (error.key !== 'invalidCheckpoint' && error.key !== 'invalidOption')) throw error;
       last ||= error.message;
       process.emitWarning(`${error.message}. The one before it is tried`, { code: 'RXGRAD_CHECKPOINT_SKIPPED' });
@@ -27,6 +31,10 @@ export async function newestWhole(store: CheckpointStore, upTo = Number.POSITIVE
   }
   if (entries.length > 0) throw new RxgradError('noValidCheckpoint', { store: store.name, count: entries.length, last });
   return null;
+}
+
+async function isListed(store: CheckpointStore, version: number): Promise<boolean> {
+  return (await store.list()).some((entry) => entry.version === version);
 }
 
 /** Reads one version and checks it. */

@@ -27,6 +27,11 @@ export interface RecoverOptions {
    * Default false: it fails before its first step.
    */
   readonly allowChanges?: boolean;
+  /**
+   * Whether the store is taken over before it is looked at. Default true. Members of a group leave it to their first write: one that is slow to
+   * notice that its partition has moved would take the store from the one that has it now.
+   */
+  readonly takeOver?: boolean;
 }
 
 /** Where a stream goes on: `fromTransport(transport, { topic, ...source })`. */
@@ -51,7 +56,7 @@ export interface Recovered {
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
   // Until then another one may write and remove: what is read would be a mixture.
-  await store.takeOver?.();
+  if (options.takeOver !== false) await store.takeOver?.();
   const start = await beginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();

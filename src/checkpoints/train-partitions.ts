@@ -43,7 +43,12 @@ export function trainPartitions(transport: Transport, options: TrainPartitionsOp
   const { topic, group, maxInFlight, maxBytes } = options;
   const prepare = async (partition: number) => {
     const training = { partition, params: options.params(partition), store: options.store(partition) };
-    const { source } = await recover(training.params, training.store, { transport, topic, partitions: [partition] });
+    const { source } = await recover(training.params, training.store, {
+      transport,
+      topic,
+      partitions: [partition],
+      takeOver: false,
+    });
     const start = { next: source.from.get(partition)!, seen: source.seen };
     return { start, prepared: { ...training, watch: source.watch } };
   };

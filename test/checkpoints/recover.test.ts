@@ -18,6 +18,7 @@ import {
 } from 'rxgrad';
 import { concatMap, lastValueFrom, type OperatorFunction, pipe, take } from 'rxjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { newestWhole } from '../../src/checkpoints/opened-checkpoint.ts';
 import { Sealer } from '../../src/checkpoints/sealer.ts';
 import type { TrainingEvent, WeightsUpdate } from '../../src/index.ts';
 import { eventually } from '../eventually.ts';
@@ -168,6 +169,18 @@ describe('recovering', () => {
     expect(recovered.version).toBe(before!.version);
     expect(warnings.join()).toContain(`version ${newest!.version}: expected`);
     expect(bitsOf(params)).toEqual(whole);
+  });
+
+  it('looks again where a checkpoint was removed between the list and the reading', async () => {
+    const [params, other] = [model(), new FileCheckpoints(join(folder, String(stores++)))];
+    await recover(params, other, { transport, topic });
+    const removed = {
+      name: other.name,
+      list: async () => (lists++ === 0 ? [{ version: 9, bytes: 1, savedAtMs: 0, pinned: false }] : other.list()),
+      read: (version: number) => other.read(version),
+    };
+    let lists = 0;
+    expect((await newestWhole(removed as unknown as FileCheckpoints))!.facts.version).toBe(params.version);
   });
 
   it('begins nothing anew where no checkpoint is whole', async () => {
