@@ -113,6 +113,8 @@ export class KafkaCheckpoints implements CheckpointStore {
     const head = { key: this.#key(version, 'head'), value: encodedHead({ id, bytes: file.byteLength, chunks }) };
     await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
     await assertReadBack(this, version, file).catch(async (error) => {
+      // A newer owner may have removed it: whoever is fenced fails with that, at a mark that takes nothing away.
+      await this.#append(this.#without(version, chunks, chunks + 1));
       // Another member of a group may have written newer ones since, and removed it.
       if ((await this.#look()).heads.has(version) || !(await this.list()).some((entry) => entry.version > version)) throw error;
     });

@@ -84,3 +84,15 @@ it('is taken over by its transactional id before the newer one looks at what is 
     [1, 5],
   ]);
 });
+
+it('is fenced where a newer owner removes what it has just written, before it was read back', async () => {
+  const open = () => new KafkaCheckpoints(memory, { topic: 'removed', transactionalId: 'trainer' });
+  const [older, newer] = [open(), open()];
+  const read = older.read.bind(older);
+  older.read = async (version) => {
+    await newer.takeOver();
+    await newer.remove(version);
+    return read(version);
+  };
+  await expect(older.write(1, new Uint8Array(5))).rejects.toMatchObject({ key: 'fenced' });
+});
