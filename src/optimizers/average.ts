@@ -145,7 +145,6 @@ export class Average {
     const own = new Map(tensors.filter(({ key }) => key === KEY).map((tensor) => [tensor.parameter, tensor]));
     const { places } = this.params;
     const differences = [
-      ...(counts.length === places.length ? [] : [`the average is of ${counts.length} parameters, not ${places.length}`]),
       ...places.flatMap(({ name, dims }) => {
         const got = own.get(name)?.dims;
         if (!got) return [`"${name}.${KEY}" [${dims}] is missing`];
