@@ -85,7 +85,9 @@ export class Readers {
   }
 
   #make(): ReaderMarks {
-    return new ReaderMarks(this.#table, this.#arena.memory.buffer, this.#arena.allocate(MARKS_BYTES));
+    // First, since memory that grows has another buffer.
+    const address = this.#arena.allocate(MARKS_BYTES);
+    return new ReaderMarks(this.#table, this.#arena.memory.buffer, address);
   }
 
   #lookForEnded(): void {

@@ -130,6 +130,14 @@ describe('a reader whose thread was ended in the middle of a read', () => {
 });
 
 describe('a reader', () => {
+  it('finds its marks where memory had to grow for them', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const pages = params.arena.memory.buffer.byteLength;
+    const readers = Array.from({ length: 1000 }, () => params.reader());
+    expect(params.arena.memory.buffer.byteLength).toBeGreaterThan(pages);
+    for (const reader of readers) reader.close();
+  });
+
   it('is one for each share()', () => {
     const params = Parameters.create({ w: { dims: [2] } });
     const shared = params.share();
