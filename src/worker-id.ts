@@ -4,6 +4,8 @@ import type { HeaderValue } from './record.ts';
 
 /** The `ce_source` of records that belong to no worker. */
 export const NO_WORKER = 'rxgrad';
+/** So begin the workers that retried dead letters come from: each sends one record. */
+export const RETRY = 'retry:';
 
 /** A longer id is known by its hash. */
 const MAX_ID_BYTES = 1024;

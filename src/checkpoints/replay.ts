@@ -53,6 +53,7 @@ export async function replayFrom(
   const params = Parameters.fromStateDict(file, { exact: true });
   const place = await placeInLog(facts, { transport, topic, partitions: partitionsOf(facts, topic) }, where);
   if ('version' in to && to.version === facts.version) return params;
+  if ('offset' in to) await requireOffset(transport, topic, to);
   const until = 'offset' in to ? { offsets: new Map([[to.partition ?? 0, to.offset + 1]]) } : 'timeMs' in to ? to : 'end';
   const upTo: MonoTypeOperatorFunction<WeightsUpdate> =
     'version' in to ? takeWhile(({ version }) => version < to.version, true) : pipe();
@@ -65,6 +66,16 @@ export async function replayFrom(
   if (!('version' in to) || params.version === to.version) return params;
   const expected = `up to ${params.version}, where the log ends`;
   throw new RxgradError('unknownVersion', { store: `topic ${topic}`, expected, got: to.version });
+}
+
+async function requireOffset(transport: Transport, topic: string, to: { offset: number; partition?: number }): Promise<void> {
+  const { [to.partition ?? 0]: end = 0 } = await transport.endOffsets(topic);
+  if (to.offset < end) return;
+  throw new RxgradError('invalidOption', {
+    option: 'to',
+    expected: `an offset below ${end}, where the log ends`,
+    got: to.offset,
+  });
 }
 
 /** What was trained on one partition is replayed from that, however many there are. */
@@ -102,8 +113,9 @@ function containsNothingAfter(timeMs: number, newestMs: number | null | undefine
 }
 
 /** Stages and scan as a checkpoint says that they were. */
-function saidBy({ recipe, stages }: CheckpointFacts, where: string): ScanOver {
-  if (recipe) return (params) => fromRecipe(params, recipe, stages);
+function saidBy({ recipe, stages, steps }: CheckpointFacts, where: string): ScanOver {
+  // The first batch tells the stages: behind an epoch alone, say, they are not known yet.
+  if (recipe && steps > 0) return (params) => fromRecipe(params, recipe, stages);
   const got = `${where}, from before the first step; give the scan yourself`;
   throw new RxgradError('invalidOption', { option: 'scan', expected: 'a checkpoint that says how it was', got });
 }

@@ -142,7 +142,9 @@ async function rollback({ store, transport, report, options }: Context, version:
   const { file, where, later } = await openVersion(store, version);
   const next = await skipped(options, transport);
   if (next) await store.write(version, movedTo(file, await placeOfOffsets(transport, String(options.topic), next), where));
-  const place = later.length > 0 ? `set aside as ${await store.setAside(later)}: ${later.join(', ')}` : 'none is later';
+  // From earlier ones, what is skipped here would be read again: no recovery or replay may begin there.
+  const left = next ? (await store.list()).flatMap((entry) => (entry.version === version ? [] : [entry.version])) : later;
+  const place = left.length > 0 ? `set aside as ${await store.setAside(left)}: ${left.join(', ')}` : 'there are no others';
   report.line(`training goes on from version ${version}; ${place}`);
   for (const [partition, offset] of next ?? []) report.line(`partition ${partition} goes on at offset ${offset}`);
 }

@@ -44,8 +44,9 @@ export class SequenceWindow {
     return this.#bits && isSet(this.#bits, sequence) ? 'seen' : 'new';
   }
 
-  /** Notes one that was new. */
+  /** Notes one, if it is new: what was merged may be noted again, as what it came with is dealt with. */
   note(sequence: number): void {
+    if (this.verdict(sequence) !== 'new') return;
     const step = sequence - this.#highest;
     if (step >= WINDOW) {
       this.#bits = null;

@@ -1,9 +1,8 @@
 import type { HeaderValue, LogRecord } from '../record.ts';
 import { eventTypes } from '../sources/codec.ts';
 import type { NewRecord } from '../sources/transport.ts';
+import { RETRY } from '../worker-id.ts';
 import { originalHeaders, readDeadLetter, textOf } from './dead-letter.ts';
-
-const RETRY = 'retry:';
 
 /** What a letter is known by: where its record stood, or its own place where that stood nowhere. */
 export function idOf({ position, partition, offset }: Place): string {
@@ -16,9 +15,9 @@ type Place = Pick<NonNullable<ReturnType<typeof readDeadLetter>>, 'position' | '
  * The record of a letter as it is sent again: its bytes, and its headers with where it first stood (`rxgrad_retry_of`) and how
  * often it was rejected (`rxgrad_attempt`).
  *
- * Gradients come from a worker of their own, `retry:` and where the record first stood, with one sequence for each attempt. The first
- * worker may have sent higher ones since, so that this one would count as seen; of its own worker each attempt is taken once, and
- * only once, in whatever order, and however often it is sent.
+ * Gradients come from a worker of their own, `retry:` and where the record first stood, with one sequence. The first worker may
+ * have sent higher ones since, so that this one would count as seen; of its own worker it is applied once, and only once, in
+ * whatever order, and however often it is sent.
  */
 export function retriedRecord(letter: LogRecord, topic: string, place: Place): NewRecord {
   const original = originalHeaders(letter.headers);
@@ -28,7 +27,7 @@ export function retriedRecord(letter: LogRecord, topic: string, place: Place): N
   const own: Record<string, HeaderValue> = { rxgrad_retry_of: first, rxgrad_attempt: String(attempt) };
   if (textOf(original.ce_type) === eventTypes.gradients) {
     own.ce_source = original.rxgrad_retry_of !== undefined && worker.startsWith(RETRY) ? worker : `${RETRY}${first}:${worker}`;
-    own.ce_id = String(attempt - 1);
+    own.ce_id = '0';
   }
   return { key: letter.key, value: letter.value, headers: { ...original, ...own } };
 }

@@ -16,6 +16,7 @@ import {
 import { Once } from '../once.ts';
 import { count, parseOptions } from '../options.ts';
 import { afterReading, operationsOf, type Pending } from '../pending.ts';
+import { RETRY } from '../worker-id.ts';
 import { Accumulator } from './accumulator.ts';
 
 export interface AccumulateOptions {
@@ -33,6 +34,8 @@ const schema = v.strictObject({ applyAtEnd: v.optional(v.boolean(), false) });
  * over the batches that carry it. Operations of earlier stages are done to each batch first. The end of an epoch merges the
  * batches that have come; the end of the stream does not, unless `applyAtEnd` says so. Other events pass at once; batches that
  * cannot be used (duplicates, values that are not finite, other shapes) become rejections.
+ *
+ * A retried dead letter is a step of its own: only the scan knows whether it was applied before.
  *
  * No state is kept here: until a merged batch is dealt with, the log counts as read up to its first part. So a run that goes on
  * from a checkpoint reads the parts again, and merges the same ones. A batch that was merged has been seen, also where the scan
@@ -105,6 +108,8 @@ class Merging {
   }
 
   #add(batch: GradientBatch): TrainingEvent[] {
+    if (batch.facts.worker?.startsWith(RETRY))
+      return [this.#pass(new GradientBatch(batch.message, this.#mark(batch.pending, false)))];
     const error = this.#once.refuse(batch) ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
     if (error) return [this.#pass(rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch }))];
     this.#once.applied(batch);

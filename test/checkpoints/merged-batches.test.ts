@@ -67,6 +67,13 @@ describe('a run that merges batches goes on with the same bits', () => {
     ]);
   });
 
+  it('where sequences jump within a merged batch, and one in between comes late', async () => {
+    const records = [10, 1511, 1034, 1512, 1513, 1514].map((sequence) => part(sequence, 1));
+    const { updates, rejections } = await fromEachState(await programOf(records));
+    expect(updates).toHaveLength(3);
+    expect(rejections).toEqual([]);
+  });
+
   it('where a stage dropped a merged batch', async () => {
     const records = [part(0, 1), part(1, 1), part(2, 1), part(3, 1), part(0, 7), part(1, 7), part(4, 1), part(5, 1)];
     const dropped = pipe(

@@ -6,6 +6,7 @@ import {
   adam,
   blame,
   encodeEvent,
+  epochBoundary,
   FileCheckpoints,
   fromTransport,
   gradientBatch,
@@ -98,6 +99,29 @@ describe('replaying', () => {
     const byFunction: ScanOver = (params) => sgd(params, { lr: (epoch) => 0.1 / (epoch + 1) });
     const { bits: __, ...opaque } = await trained(byFunction, [100], []);
     await expect(replay({ ...opaque, to: { version: 150 } })).rejects.toThrow('a schedule or function that begins at 0.1');
+  });
+
+  it('refuses an offset that the log does not hold yet', async () => {
+    const { bits: _, ...log } = await trained(rule, [100], []);
+    await expect(replay({ ...log, to: { offset: 1_000_000 } })).rejects.toThrow(
+      /to: expected an offset below \d+, where the log ends, got 1000000/,
+    );
+  });
+
+  it('refuses to guess the stages where no batch has come through them yet', async () => {
+    const { bits: _, store, ...log } = await trained(rule, [100], []);
+    const params = model();
+    const epochs = memoryTransport();
+    await epochs.createTopic(topic);
+    await epochs.produce(topic, [encodeEvent(epochBoundary(0))]);
+    await lastValueFrom(fromTransport(epochs, { topic, from: 'beginning', until: 'end' }).pipe(rule(params)), {
+      defaultValue: null,
+    });
+    for (const { version } of await store.list()) await store.remove(version);
+    const file = writeTensorFile(params.planStateDict(unsealedMetadata));
+    seal(file);
+    await store.write(0, file);
+    await expect(replay({ ...log, transport: epochs, store, to: { offset: 0 } })).rejects.toThrow('give the scan yourself');
   });
 
   it('refuses another scan than the one that is replayed', async () => {

@@ -42,6 +42,8 @@ const sequence = fc.oneof(
   { weight: 2, arbitrary: fc.constant('swapped' as const) },
   { weight: 1, arbitrary: fc.constant('old' as const) },
   { weight: 1, arbitrary: fc.constant('far' as const) },
+  { weight: 1, arbitrary: fc.constant('jump' as const) },
+  { weight: 1, arbitrary: fc.constant('late' as const) },
   { weight: 1, arbitrary: fc.constant('none' as const) },
 );
 
@@ -113,12 +115,15 @@ function recordOf(event: Batch, i: number, sequences: number[]): NewRecord {
   const told = {
     next,
     far: next + 5000,
+    jump: next + 1500,
+    late: Math.max(0, next - 478),
     again: Math.max(0, next - 1),
     swapped: next + 1,
     old: Math.max(0, next - 4),
     none: undefined,
   }[event.sequence];
   if (event.sequence === 'next') sequences[event.worker] = next + 1;
+  if (event.sequence === 'jump') sequences[event.worker] = next + 1501;
   if (event.sequence === 'swapped') sequences[event.worker] = next + (i % 2 === 0 ? 0 : 2);
   const facts = {
     worker: `w${event.worker}`,

@@ -41,12 +41,12 @@ describe('a letter that is sent again', () => {
     expect(headers).toMatchObject({ ce_source: 'retry:g/1@7:tokyo', ce_id: '0' });
   });
 
-  it('again keeps that worker and the first place, and counts on', () => {
+  it('again keeps that worker, its sequence and the first place, and counts attempts', () => {
     const once = retried(letterOf(gradients, 7));
     const twice = retried(letterOf(once, 90));
     expect(twice.headers).toMatchObject({
       ce_source: 'retry:g/1@7:tokyo',
-      ce_id: '1',
+      ce_id: '0',
       rxgrad_retry_of: 'g/1@7',
       rxgrad_attempt: '2',
     });

@@ -224,6 +224,18 @@ describe('accumulate', () => {
     expect(kinds(seen)).toEqual(['gradients']);
   });
 
+  it('passes a retried dead letter on as a step of its own, which the scan knows when it comes again', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const retried = gradientBatch({ ...w(10), worker: 'retry:t/0@3:a', sequence: 0 });
+    const reasons: string[] = [];
+    of(gradientBatch(w(1)), retried, gradientBatch(w(3)), retried)
+      .pipe(accumulate(2), sgd(params, { lr: 1, rejections: { next: ({ reason }) => reasons.push(reason) } }))
+      .subscribe();
+    expect(params.version).toBe(2);
+    expect(params.get('w').data[0]).toBe(-12);
+    expect(reasons).toEqual(['duplicate']);
+  });
+
   it.each([0, 1.5, -1, Number.NaN, '3'])('refuses %j', (k) => {
     expect(() => accumulate(k as number)).toThrow(/accumulate: expected/);
   });

@@ -148,9 +148,11 @@ describe.skipIf(!found)('weights on Kafka', () => {
       ...zombie,
       writer: async () => ({ ...writer, write: (records) => overtaken.promise.then(() => writer.write(records)) }),
     };
-    const left = publish(Parameters.create(specs), 3, slow);
+    const [older, newer] = [Parameters.create(specs), Parameters.create(specs)];
+    newer.course = older.course;
+    const left = publish(older, 3, slow);
     const refused = expect(left).rejects.toMatchObject({ key: 'fenced', disposition: 'stop' });
-    await publish(Parameters.create(specs), 2);
+    await publish(newer, 2);
     overtaken.resolve();
     await refused;
     const lines = replica(context, topic, 'm');
