@@ -3,6 +3,7 @@ import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
 import { LogWrites } from './log-writes.ts';
+import { stopAll } from './stop-all.ts';
 import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
 import type { Consumption, NewRecord, Position, Transport } from './transport.ts';
 
@@ -138,7 +139,7 @@ export function embeddedLog(
       return file.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
-      await Promise.all([...consumptions].map((consumption) => consumption.stop()));
+      await stopAll(consumptions);
       await flush();
       appends.close();
       file.close();

@@ -3,6 +3,7 @@ import { RxgradError } from '../errors.ts';
 import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { MemoryPartition } from './memory-partition.ts';
+import { stopAll } from './stop-all.ts';
 import { closedTransport, fencedWriter, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
 import type { Consumption, NewRecord, Position, TopicDescription, TopicRecord, Transport } from './transport.ts';
 
@@ -123,7 +124,7 @@ export function memoryTransport(): Transport {
       return log.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
-      await Promise.all([...consumptions].map((consumption) => consumption.stop()));
+      await stopAll(consumptions);
       closed = true;
       topics.clear();
     },

@@ -612,7 +612,15 @@ export function describeTransport(
       const collector = await collect(context, transport, { topic });
       await produce('a');
       await collector.until(1);
-      await transport.close();
+      // What is begun meanwhile ends as well, or is refused.
+      const closing = transport.close();
+      const late = transport
+        .consume({ topic, from: 'beginning', deliver: () => {}, onError: () => {} })
+        .catch((error) => error.key);
+      await closing;
+      expect([undefined, 'transportFailed']).toContain(
+        await late.then((begun) => (typeof begun === 'string' ? begun : begun.stop())),
+      );
       await expect(produce('b')).rejects.toMatchObject({ key: 'transportFailed', message: expect.stringContaining('closed') });
       await expect(transport.endOffsets(topic)).rejects.toMatchObject({ key: 'transportFailed' });
       await expect(transport.close()).resolves.toBeUndefined();

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import kafkajs, { type Admin, type Producer } from 'kafkajs';
+import kafkajs, { type Admin } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
+import { stopAll } from '../stop-all.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
 import type { Consumption, NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
@@ -10,6 +11,7 @@ import { consumeKafka } from './kafka-consumption.ts';
 import { isFinal, isPassing, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
+import { lasting } from './lasting-client.ts';
 import { describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 
 const mostPartitions = 10_000;
@@ -50,15 +52,26 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       asked = cluster;
     },
   });
-  const admin = lasting(() => asking.admin());
-  const producer = lasting(() =>
+  const admin = lasting(name, () => asking.admin());
+  const producer = lasting(name, () =>
     kafka.producer({
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
       allowAutoTopicCreation: false,
       maxInFlightRequests: 1,
     }),
   );
+  // From here on nothing is opened any more; what is open is still asked for a moment.
+  let closing = false;
   let closed = false;
+
+  /** Opens something that close() ends: what is still being opened then ends at once, since it would keep the process alive. */
+  async function opened<T>(open: () => Promise<T>, end: (made: T) => Promise<void>): Promise<T> {
+    if (closing) throw closedTransport(name);
+    const made = await open();
+    if (!closing) return made;
+    await end(made);
+    throw closedTransport(name);
+  }
 
   async function ask<T>(question: (admin: Admin) => Promise<T>, topic?: string): Promise<T> {
     if (closed) throw closedTransport(name);
@@ -179,13 +192,14 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
         });
     },
     async writer(id) {
-      if (closed) throw closedTransport(name);
-      const writer = await kafkaWriter({ name, settings, mostBytes, requireRecords }, id);
+      const open = () => kafkaWriter({ name, settings, mostBytes, requireRecords }, id);
+      const writer = await opened(open, (made) => made.close());
       writers.add(writer);
       return { ...writer, close: () => writer.close().finally(() => writers.delete(writer)) };
     },
     async consume(consumeOptions) {
-      const consumption = await consumeKafka({ name, settings, bounds, acknowledged, describe }, consumeOptions);
+      const open = () => consumeKafka({ name, settings, bounds, acknowledged, describe }, consumeOptions);
+      const consumption = await opened(open, (made) => made.stop());
       consumptions.add(consumption);
       return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
     },
@@ -204,39 +218,12 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       return ms >= 0 ? ms : null;
     },
     async close() {
-      await Promise.all([...consumptions].map((consumption) => consumption.stop()));
+      closing = true;
+      await stopAll(consumptions);
       closed = true;
       await Promise.all([...writers].map((writer) => writer.close()));
       await Promise.all([...appenders.values()].map((appender) => appender.idle()));
-      await Promise.all([admin.drop(), producer.drop()]);
-    },
-  };
-}
-
-/** One connection that is made when first needed, kept, and made anew after it failed or was dropped. */
-function lasting<Client extends Admin | Producer>(create: () => Client) {
-  let current: Promise<Client> | null = null;
-
-  async function connect(): Promise<Client> {
-    const client = create();
-    try {
-      await client.connect();
-      return client;
-    } catch (error) {
-      current = null;
-      throw error;
-    }
-  }
-
-  return {
-    connected: (): Promise<Client> => {
-      current ??= connect();
-      return current;
-    },
-    async drop(): Promise<void> {
-      const dropped = current;
-      current = null;
-      await dropped?.then((client) => client.disconnect()).catch(() => undefined);
+      await Promise.all([admin.close(), producer.close()]);
     },
   };
 }
