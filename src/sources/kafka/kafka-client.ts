@@ -30,11 +30,15 @@ export interface KafkaClientBehaviour {
 
 /** Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. */
 export function kafkaClient(
-  { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes }: KafkaSettings,
+  { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes, connections }: KafkaSettings,
   { retries = 2, onLog, onSocketError, onSocket, onCluster: take }: KafkaClientBehaviour = {},
 ): Kafka {
   const mostBytes = Math.max(fetchBytes.maxBytes, maxRecordBytes) + answerOverheadBytes;
   limitDecoding(mostBytes);
+  const begun = (socket: Socket): void => {
+    connections.add(socket);
+    onSocket?.(socket);
+  };
   const kafka = new kafkajs.Kafka({
     brokers: [...brokers],
     clientId,
@@ -43,7 +47,7 @@ export function kafkaClient(
     connectionTimeout: connectTimeoutMs,
     authenticationTimeout: 10_000,
     retry: { retries, initialRetryTime: 100, maxRetryTime: 1000, factor: 0.2, multiplier: 2 },
-    socketFactory: readingSockets(mostBytes, onSocketError, onSocket),
+    socketFactory: readingSockets(mostBytes, onSocketError, begun),
     logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => {
       onLog?.(entry);

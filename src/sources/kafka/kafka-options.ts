@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { expectOption, parseOptions } from '../../options.ts';
+import { Connections } from './connections.ts';
 import { type KafkaSasl, saslSchema } from './sasl.ts';
 import { type KafkaTls, secureContextOf, tlsSchema } from './tls.ts';
 
@@ -65,7 +66,7 @@ export function kafkaSettings(options: KafkaTransportOptions) {
     if (!mechanism.startsWith('SCRAM')) expectOption(allowSecretsWithoutTls, `${where}: ssl`, expected, 'none');
     else warnOfScram(mechanism);
   }
-  return { ...settings, tls };
+  return { ...settings, tls, connections: new Connections() };
 }
 
 /** Nobody knows what was put where: of all that has to do with certificates and passwords only the mechanism is shown. */

@@ -224,6 +224,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       await Promise.all([...writers].map((writer) => writer.close()));
       await Promise.all([...appenders.values()].map((appender) => appender.idle()));
       await Promise.all([admin.close(), producer.close()]);
+      settings.connections.end();
     },
   };
 }
