@@ -112,8 +112,8 @@ export class Members {
   async end(): Promise<string[]> {
     const failed = this.all.filter((member) => member.failed);
     for (const member of this.running) member.signal('SIGTERM');
-    // Longer than a transaction of another member may stay open, which what is read back waits for.
-    const late = new Promise<'late'>((resolve) => setTimeout(resolve, 120_000, 'late').unref());
+    // Longer than a transport goes on asking brokers that do not answer.
+    const late = new Promise<'late'>((resolve) => setTimeout(resolve, 150_000, 'late').unref());
     const stuck = await Promise.all(
       this.running.map(async (member) => ((await Promise.race([member.exit(), late])) === 'late' ? [member] : [])),
     );

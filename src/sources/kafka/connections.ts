@@ -8,6 +8,11 @@ export class Connections {
   readonly #open = new Set<Socket>();
   #ended = false;
 
+  /** Whether the transport was closed: what repeats requests until they are answered then stops. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   add(socket: Socket): void {
     if (this.#ended) socket.destroy(new Error('the transport was closed'));
     else this.#open.add(socket.once('close', () => this.#open.delete(socket)));

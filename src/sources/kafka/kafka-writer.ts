@@ -32,7 +32,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   const writer = `${context.name}, writer "${id}"`;
   let unauthorized = false;
   const kafka = kafkaClient(context.settings, {
-    onCluster: (cluster) => lastingTransactions(cluster, context.settings.reconnectForMs),
+    onCluster: (cluster) => lastingTransactions(cluster, context.settings),
     onLog({ log }) {
       // kafkajs then finds no coordinator, which may pass, and says why nowhere but here (2.2.4).
       unauthorized ||= String(log.error).startsWith('Transactional Id authorization failed');
@@ -104,7 +104,8 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
         restarts ||= isPassing(error);
         // A broker that has just started may not know its topics yet.
         const repeated = isPassing(error) || isConcurrent(error) || (restarts && isUnknownTopic(error));
-        if (isFinal(error) || !repeated || Date.now() > giveUpAtMs) throw error;
+        const { ended } = context.settings.connections;
+        if (ended || isFinal(error) || !repeated || Date.now() > giveUpAtMs) throw error;
         await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
     }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Cluster } from './kafka-cluster.ts';
 import { isConcurrent, isPassing, isUnreachable } from './kafka-error.ts';
+import type { KafkaSettings } from './kafka-options.ts';
 
 interface Coordinator {
   addPartitionsToTxn(request: object): Promise<unknown>;
@@ -16,7 +17,10 @@ const concurrentDelayMs = 5;
  * cannot be used any more when there is no answer; to begin anew would take the id away from whoever has it by then. Asking
  * again under the same epoch is safe: the coordinator answers what became of the transaction, or that the id has another owner.
  */
-export function lastingTransactions(cluster: Cluster, reconnectForMs: number): void {
+export function lastingTransactions(
+  cluster: Cluster,
+  { reconnectForMs, connections }: Pick<KafkaSettings, 'reconnectForMs' | 'connections'>,
+): void {
   const find = cluster.findGroupCoordinator.bind(cluster) as (question: object) => Promise<Coordinator>;
 
   /** Asks the coordinator of the moment until it answers. */
@@ -30,7 +34,8 @@ export function lastingTransactions(cluster: Cluster, reconnectForMs: number): v
       try {
         return await request(await find(question));
       } catch (error) {
-        if (!(isConcurrent(error) || isRepeated(error)) || Date.now() > giveUpAtMs) throw error;
+        const over = connections.ended || Date.now() > giveUpAtMs;
+        if (over || !(isConcurrent(error) || isRepeated(error))) throw error;
         if (isUnreachable(error)) await forget(error);
         await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
