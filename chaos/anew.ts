@@ -24,7 +24,7 @@ export const full: AnewCounts = { rounds: 10, batches: 2000 };
 
 const refusals = {
   between: 'another one of that name',
-  under: /deleted and made anew|deleted, or moved|expected a topic that exists|expected an offset/,
+  under: /deleted and made anew|deleted, or moved|replaced while it was open|expected a topic that exists|expected an offset/,
   grown: 'expected one partition',
 };
 const endsWithinMs = 60_000;
