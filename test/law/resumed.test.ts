@@ -8,7 +8,8 @@ import { chains, logs, model, optimizers, optionsOf, orders, recordsOf, stagesOf
 import { expectSame, type Program, run, topic } from './runs.ts';
 
 const programs = Number(process.env.RXGRAD_PROGRAMS ?? 150);
-const seed = process.env.RXGRAD_SEED === undefined ? {} : { seed: Number(process.env.RXGRAD_SEED) };
+// A fixed sample; others are drawn by hand.
+const seed = { seed: Number(process.env.RXGRAD_SEED ?? 20261130) };
 
 const folder = mkdtempSync(join(tmpdir(), 'rxgrad-law-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
