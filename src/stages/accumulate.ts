@@ -154,10 +154,10 @@ class Merging {
     return delivered(event, { ...delivery, source: released, covers: [], merged: [] });
   }
 
-  /** Lets whoever deals with an event know what was merged until then. */
+  /** Lets whoever deals with an event know what was merged until then. One that covers nothing cannot say that parts were seen. */
   #tell<E extends TrainingEvent>(event: E): E {
     const { delivery } = event;
-    if (!delivery || this.#unsettled.length === 0) return event;
+    if (!delivery || delivery.covers?.length === 0 || this.#unsettled.length === 0) return event;
     const serial = this.#serial;
     const { source } = delivery;
     const merged = [...(delivery.merged ?? []), ...this.#unsettled.map(({ batch }) => batch)];
