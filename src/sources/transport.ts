@@ -68,7 +68,8 @@ export interface Consumption {
 export interface TransactionalWriter {
   /**
    * Appends all of the records, over topics and partitions, or none: consumers see them together. Calls keep their order.
-   * Resolves to the position of each once they are durable. A rejection means that none of them will be seen, but for
+   * Resolves to the position of each once they are durable; Kafka lets consumers see them a moment later, when it has marked the
+   * end of the transaction in each partition. A rejection means that none of them will be seen, but for
    * `fenced` and an error that says the outcome is unknown: the log tells then.
    */
   write(records: readonly TopicRecord[]): Promise<Position[]>;

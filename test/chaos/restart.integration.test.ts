@@ -63,6 +63,12 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport while its broker resta
     }
     on = false;
     await writing;
+    // The broker answers before it marks the last transaction as committed.
+    const last = positions.at(-1)!;
+    await eventually(async () => {
+      const ends = await transport.endOffsets(topic);
+      expect(last.every(({ partition, offset }) => ends[partition]! > offset)).toBe(true);
+    });
     const read: string[][] = [[], []];
     const offsets: number[][] = [[], []];
     await readAll(transport, topic, {}, ({ offset, value }, partition) => {
