@@ -103,6 +103,11 @@ export function movedTo(file: Uint8Array, place: PlaceInTopic, where: string): U
   return changed;
 }
 
+/** Whether a state dict says anything of itself: one that others wrote does not. */
+export function hasFacts(file: Uint8Array, where: string): boolean {
+  return readTensorFileHeader(file, failing(where)).metadata['rxgrad.version'] !== undefined;
+}
+
 /** Reads what a state dict says of itself; its checksum is not looked at. */
 export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));

@@ -33,7 +33,8 @@ const schema = v.strictObject({ applyAtEnd: v.optional(v.boolean(), false) });
  * Merges every `k` gradient batches into one: their mean, weighted by batch size (1 where a batch has none), for each parameter
  * over the batches that carry it. Operations of earlier stages are done to each batch first. The end of an epoch merges the
  * batches that have come; the end of the stream does not, unless `applyAtEnd` says so. Other events pass at once; batches that
- * cannot be used (duplicates, values that are not finite, other shapes) become rejections.
+ * cannot be used (duplicates, values that are not finite) become rejections. A batch with a parameter of another shape than those
+ * before it, or with rows of one that was whole, begins the next merge: only the scan knows which of them fits the model.
  *
  * A retried dead letter is a step of its own: only the scan knows whether it was applied before.
  *
@@ -110,12 +111,14 @@ class Merging {
   #add(batch: GradientBatch): TrainingEvent[] {
     if (batch.facts.worker?.startsWith(RETRY))
       return [this.#pass(new GradientBatch(batch.message, this.#mark(batch.pending, false)))];
-    const error = this.#once.refuse(batch) ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
-    if (error) return [this.#pass(rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch }))];
+    const repeated = this.#once.refuse(batch);
+    const before = repeated || this.#accumulator.fits(batch) ? [] : this.#merge();
+    const error = repeated ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
+    if (error) return [...before, this.#pass(rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch }))];
     this.#once.applied(batch);
     this.#parts.push(batch);
     this.#taken.push(batch);
-    return this.#parts.length === this.#size ? this.#merge() : [];
+    return this.#parts.length === this.#size ? [...before, ...this.#merge()] : before;
   }
 
   /** Merges the batches that have come, in the order in which they came. */

@@ -32,14 +32,15 @@ export class Accumulator {
   readonly #sums = new Map<string, Sum>();
   readonly #rows = new Map<string, Rows>();
 
-  /** Adds a batch, or tells why it cannot be; then nothing was added. */
+  /** Whether each parameter of a batch has the same form as in those that were added. */
+  fits({ message }: GradientBatch): boolean {
+    return message.layout.tensors.every((tensor) => this.#fits(tensor));
+  }
+
+  /** Adds a batch that fits, or tells why it cannot be; then nothing was added. */
   add({ message, pending }: GradientBatch): RxgradError<RejectionReason> | null {
     const { layout, facts, delivery } = message;
     const where = placeOf(delivery);
-    for (const tensor of layout.tensors) {
-      const problem = this.#misfit(tensor);
-      if (problem) return new RxgradError('wrongShape', { where, parameter: tensor.name, ...problem });
-    }
     const { batchSize: weight = 1 } = facts;
     if (!(weight > 0 && weight < Number.POSITIVE_INFINITY))
       return new RxgradError('undecodable', { where, expected: 'a batch size above 0', got: String(weight) });
@@ -80,17 +81,14 @@ export class Accumulator {
     this.#rows.clear();
   }
 
-  #misfit(tensor: PlacedTensor): { expected: string; got: string } | null {
+  #fits(tensor: PlacedTensor): boolean {
     const sum = this.#sums.get(tensor.name);
     const rows = this.#rows.get(tensor.name);
-    const got = `${tensor.rows ? 'rows of ' : ''}${tensor.rows ? widthOf(tensor) : (tensor.dims ?? tensor.length)}`;
     const { length, dims } = tensor;
-    if (sum && (tensor.rows || length !== sum.length || !fit(dims, sum.dims)))
-      return { expected: String(sum.dims ?? sum.length), got };
+    if (sum && (tensor.rows || length !== sum.length || !fit(dims, sum.dims))) return false;
     // No rows at all fit every table.
-    if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return null;
-    const fits = tensor.rows && widthOf(tensor) === rows.width && fit(dims?.slice(1), rows.tail);
-    return fits ? null : { expected: `rows of ${rows.tail ?? rows.width}`, got };
+    if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return true;
+    return tensor.rows !== undefined && widthOf(tensor) === rows.width && fit(dims?.slice(1), rows.tail);
   }
 
   #addDense(arena: Arena, from: number, { name, dims, length }: PlacedTensor, weight: number): void {
