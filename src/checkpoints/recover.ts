@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import { channels } from '../observe/channels.ts';
@@ -55,9 +56,7 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
-  // Until then another one may write and remove: what is read would be a mixture.
-  if (options.takeOver !== false) await store.takeOver?.();
-  const start = await beginningOf(store, options);
+  const start = await ownBeginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();
   if (!start) return { version: params.version, source: { ...(await begin(params, store, options)), watch } };
@@ -67,6 +66,16 @@ export async function recover(params: Parameters, store: CheckpointStore, option
   await retention.check(facts);
   if (channels.recovery.hasSubscribers) channels.recovery.publish({ kind: 'recovery', at: store.name, version: facts.version });
   return { version: facts.version, source: { ...place, seen: facts.seen, watch } };
+}
+
+/** Takes the store over, but not where training cannot go on: whoever is pointed at another log, say, ends nobody that runs. */
+async function ownBeginningOf(store: CheckpointStore, options: RecoverOptions): ReturnType<typeof beginningOf> {
+  const listed = await store.list();
+  const start = await beginningOf(store, options);
+  if (options.takeOver === false || !store.takeOver) return start;
+  await store.takeOver();
+  // Until then another one may write and remove: what was read may be a mixture.
+  return isDeepStrictEqual(await store.list(), listed) ? start : beginningOf(store, options);
 }
 
 /** The checkpoint to begin from, and its place in the log; null where there is none yet. */
