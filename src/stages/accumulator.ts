@@ -32,9 +32,13 @@ export class Accumulator {
   readonly #sums = new Map<string, Sum>();
   readonly #rows = new Map<string, Rows>();
 
-  /** Whether each parameter of a batch has the same form as in those that were added. */
-  fits({ message }: GradientBatch): boolean {
-    return message.layout.tensors.every((tensor) => this.#fits(tensor));
+  /** Why a batch cannot be added to those that were: a parameter has another form in it. */
+  misfit({ message: { layout, delivery } }: GradientBatch): RxgradError<RejectionReason> | null {
+    for (const tensor of layout.tensors) {
+      const problem = this.#misfit(tensor);
+      if (problem) return new RxgradError('wrongShape', { where: placeOf(delivery), parameter: tensor.name, ...problem });
+    }
+    return null;
   }
 
   /** Adds a batch that fits, or tells why it cannot be; then nothing was added. */
@@ -81,14 +85,17 @@ export class Accumulator {
     this.#rows.clear();
   }
 
-  #fits(tensor: PlacedTensor): boolean {
+  #misfit(tensor: PlacedTensor): { expected: string; got: string } | null {
     const sum = this.#sums.get(tensor.name);
     const rows = this.#rows.get(tensor.name);
+    const got = `${tensor.rows ? 'rows of ' : ''}${tensor.rows ? widthOf(tensor) : (tensor.dims ?? tensor.length)}`;
     const { length, dims } = tensor;
-    if (sum && (tensor.rows || length !== sum.length || !fit(dims, sum.dims))) return false;
+    if (sum && (tensor.rows || length !== sum.length || !fit(dims, sum.dims)))
+      return { expected: String(sum.dims ?? sum.length), got };
     // No rows at all fit every table.
-    if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return true;
-    return tensor.rows !== undefined && widthOf(tensor) === rows.width && fit(dims?.slice(1), rows.tail);
+    if (!rows || tensor.rows?.count === 0 || (tensor.rows && rows.width === 0)) return null;
+    const fits = tensor.rows && widthOf(tensor) === rows.width && fit(dims?.slice(1), rows.tail);
+    return fits ? null : { expected: `rows of ${rows.tail ?? rows.width}`, got };
   }
 
   #addDense(arena: Arena, from: number, { name, dims, length }: PlacedTensor, weight: number): void {

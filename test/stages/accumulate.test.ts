@@ -15,6 +15,7 @@ import {
 } from 'rxgrad';
 import { concat, from, lastValueFrom, NEVER, of, throwError, toArray } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
+import { readTensorFile } from '../../src/params/tensor-file.ts';
 import { batch, bitsOf, model } from '../optimizers/batches.ts';
 
 const through = (k: number, ...events: TrainingEvent[]): Promise<TrainingEvent[]> =>
@@ -139,52 +140,71 @@ describe('accumulate', () => {
       batch(1, { worker: 'a', sequence: 1 }),
       batch(9, { worker: 'a', sequence: 1 }),
       batch(Number.NaN),
+      gradientBatch({ gradients: { a: new Float32Array(5) } }),
       batch(3, { worker: 'a', sequence: 2 }),
     );
-    expect(kinds(events)).toEqual(['rejection', 'rejection', 'gradients']);
-    expect(events.slice(0, 2).map((event) => (event as { reason?: string }).reason)).toEqual(['duplicate', 'notFinite']);
-    expect(gradientsOf(events[2]).c).toEqual([2]);
+    expect(kinds(events)).toEqual(['rejection', 'rejection', 'rejection', 'gradients']);
+    expect(events.slice(0, 3).map((event) => (event as { reason?: string }).reason)).toEqual([
+      'duplicate',
+      'notFinite',
+      'wrongShape',
+    ]);
+    expect(gradientsOf(events[3]).c).toEqual([2]);
   });
 
   it.each<[string, GradientInput]>([
     ['another length', new Float32Array(5)],
     ['other dims', { dims: [3, 2], data: new Float32Array(6) }],
     ['rows of another width', { indices: [0], values: new Float32Array(4), dims: [1, 4] }],
-  ])('takes no good batch down with one that has %s where they are whole', (_, odd) => {
+  ])('loses at most two batches to one in front of them that has %s', (_, odd) => {
     const params = Parameters.create({ a: { dims: [2, 3] } });
     const good = (value: number) => gradientBatch({ gradients: { a: { dims: [2, 3], data: new Float32Array(6).fill(value) } } });
     const bad = gradientBatch({ gradients: { a: odd } });
-    const rejections: Rejection[] = [];
-    // First, in the middle, and twice in a row.
-    of(bad, good(1), good(3), good(5), bad, bad, good(8), good(2), epochBoundary(1))
-      .pipe(accumulate(3), sgd(params, { lr: 1, rejections: { next: (rejected) => rejections.push(rejected) } }))
+    const rejected: Rejection[] = [];
+    of(bad, good(1), good(2), good(3), bad, good(4), good(5), good(6), bad, good(7), good(8))
+      .pipe(accumulate(3), sgd(params, { lr: 1, rejections: { next: (rejection) => rejected.push(rejection) } }))
       .subscribe();
-    expect([...params][0]!.data[0]).toBe(-3 - 5);
-    expect(rejections.map(({ at, reason }) => [at, reason])).toEqual([
-      ['SGD', 'wrongShape'],
-      ['SGD', 'wrongShape'],
-    ]);
+    expect([...params][0]!.data[0]).toBe(-4 - 7);
+    expect(rejected.map(({ at, reason }) => `${at} ${reason}`)).toEqual(Array(5).fill('accumulate wrongShape'));
+    expect(rejected.map(({ event }) => event !== bad)).toEqual([true, false, true, false, false]);
+    expect(rejected[1]!.error.message).toContain('"a"');
   });
 
-  it.each<[string, GradientInput, GradientInput]>([
-    [
-      'other dims',
-      { indices: [1], values: new Float32Array(4), dims: [1, 2, 2] },
-      { indices: [0], values: new Float32Array(4), dims: [1, 4] },
-    ],
-    ['another width', { indices: [1], values: new Float32Array(4) }, { indices: [0], values: new Float32Array(3) }],
-    ['no numbers', { indices: [1], values: new Float32Array(4) }, new Float32Array(4)],
-  ])('begins another merge with rows that have %s', async (_, first, second) => {
-    const events = await through(
-      2,
-      gradientBatch({ gradients: { t: first } }),
-      gradientBatch({ gradients: { t: second } }),
-      epochBoundary(1),
-    );
-    expect(kinds(events)).toEqual(['gradients', 'gradients', 'epoch']);
+  it('lets a scan know what it gave up, and all that came until then', () => {
+    const done: number[] = [];
+    const params = Parameters.create({ a: { dims: [1] } });
+    const part = (offset: number, length: number): GradientBatch =>
+      logged(gradientBatch({ gradients: { a: new Float32Array(length) }, worker: 'w', sequence: offset }), offset, done);
+    const states: unknown[] = [];
+    const rejections = {
+      next: () => void states.push(JSON.parse(readTensorFile(params.stateDict()).metadata['rxgrad.state']!).positions),
+    };
+    of(part(0, 2), part(1, 1), part(2, 1)).pipe(accumulate(3), sgd(params, { rejections })).subscribe();
+    expect(done.toSorted()).toEqual([0, 0, 1, 2]);
+    // Two that did not fit; then the first, which is read again until the last one is dealt with.
+    expect(states).toEqual([[], [], []]);
+    expect(JSON.parse(readTensorFile(params.stateDict()).metadata['rxgrad.state']!).positions).toEqual([['t', 0, 3]]);
+    const again: Rejection[] = [];
+    const next = (rejection: Rejection): void => void again.push(rejection);
+    of(part(0, 2))
+      .pipe(sgd(params, { rejections: { next } }))
+      .subscribe();
+    expect(again.map(({ reason }) => reason)).toEqual(['wrongShape']);
   });
 
   it.each<[string, GradientBatch, string, RegExp]>([
+    [
+      'other dims',
+      gradientBatch({ gradients: { a: { dims: [3, 2], data: new Float32Array(6) } } }),
+      'wrongShape',
+      /\[2,3\], got \[3,2\]/,
+    ],
+    [
+      'rows of other dims',
+      gradientBatch({ gradients: { t: { indices: [0], values: new Float32Array(4), dims: [1, 4] } } }),
+      'wrongShape',
+      /rows of 2,2\], got \[rows of 4\]/,
+    ],
     ['no examples', batch(1, { batchSize: 0 }), 'undecodable', /a batch size above 0, got 0/],
     ['examples without number', batch(1, { batchSize: Number.NaN }), 'undecodable', /a batch size above 0, got NaN/],
     ['rows below 0', rowsBelowZero(), 'rowOutOfRange', /from 0 to 2147483647, got -3/],
