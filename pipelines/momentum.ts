@@ -1,5 +1,6 @@
-import { fromEvent, identity, lastValueFrom, takeUntil } from 'rxjs';
+import { identity, lastValueFrom, takeUntil } from 'rxjs';
 import { storeOf, storeOptions } from '../src/cli/checkpoint-store.ts';
+import { ended } from '../src/cli/ended.ts';
 import { Meter, percentiles } from '../src/cli/meter.ts';
 import { readOptimizer } from '../src/cli/optimizer-file.ts';
 import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
@@ -97,7 +98,7 @@ async function run(context: PipelineContext): Promise<void> {
       : await startOf(options, { transport, topic, partitions }, report);
     const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
       // Before the scan: what has come is checkpointed as the run ends.
-      takeUntil(fromEvent(signal, 'abort')),
+      takeUntil(ended(signal)),
       optimizer(session.params, config, { rejections: rejectionsOf(context) }),
       store ? checkpoint(store, { ...intervalOf(options), params: session.params }) : identity,
       hotSwap(session),

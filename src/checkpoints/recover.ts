@@ -9,6 +9,7 @@ import { movedTo } from './checkpoint-file.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
 import { newestWhole, type OpenedCheckpoint } from './opened-checkpoint.ts';
 import { placeInLog, placeOfOffsets, type SourcePlace } from './place-in-log.ts';
+import { placeOfState } from './place-of-state.ts';
 import { RetentionWatch } from './retention-watch.ts';
 import { Sealer } from './sealer.ts';
 
@@ -108,22 +109,32 @@ async function requireNone(store: CheckpointStore, upTo: number): Promise<void> 
   throw new RxgradError('unknownVersion', { store: store.name, expected: versions.join(', '), got: `up to ${upTo}` });
 }
 
-/** The weights that training begins with are the first checkpoint: after a crash they are the same, wherever they came from. */
+/**
+ * The weights that training begins with are the first checkpoint: after a crash they are the same, wherever they came from. A state that was
+ * loaded goes on behind what it contains of the topic.
+ */
 async function begin(
   params: Parameters,
   store: CheckpointStore,
   { transport, topic, partitions }: RecoverOptions,
-): Promise<SourcePlace> {
-  const starts = await transport.startOffsets(topic);
-  const only = chosenPartition(topic, partitions, starts.length);
-  const from = new Map([...starts.entries()].filter(([partition]) => only === null || partition === only));
-  const place = await placeOfOffsets(transport, topic, from);
+): Promise<SourcePlace & { readonly seen?: OnceState | undefined }> {
   const sealer = new Sealer();
   try {
-    await store.write(params.version, movedTo(await sealer.seal(params), place, store.name));
+    const file = await sealer.seal(params);
+    // A state that was loaded may contain a part of the log.
+    const contained = await placeOfState(file, { transport, topic, partitions });
+    if (contained) {
+      await store.write(params.version, file);
+      return contained;
+    }
+    const starts = await transport.startOffsets(topic);
+    const only = chosenPartition(topic, partitions, starts.length);
+    const from = new Map([...starts.entries()].filter(([partition]) => only === null || partition === only));
+    const place = await placeOfOffsets(transport, topic, from);
+    await store.write(params.version, movedTo(file, place, store.name));
+    const { topicId } = place;
+    return { from, ...(partitions === undefined ? {} : { partitions }), ...(topicId === null ? {} : { topicId }) };
   } finally {
     await sealer.close();
   }
-  const { topicId } = place;
-  return { from, ...(partitions === undefined ? {} : { partitions }), ...(topicId === null ? {} : { topicId }) };
 }

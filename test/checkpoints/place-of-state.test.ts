@@ -1,4 +1,6 @@
 import {
+  type CheckpointStore,
+  clipByValue,
   encodeEvent,
   epochBoundary,
   fromTransport,
@@ -8,11 +10,13 @@ import {
   type NewRecord,
   Parameters,
   placeOfState,
+  recover,
   sgd,
   type Transport,
 } from 'rxgrad';
 import { lastValueFrom } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { openCheckpoint, readFacts } from '../../src/checkpoints/checkpoint-file.ts';
 
 const topic = 'gradients';
 const model = (): Parameters => Parameters.create({ w: { dims: [2] } });
@@ -63,6 +67,44 @@ describe('a state dict', () => {
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(64n);
     expect(await placeOfState(Buffer.concat([length, header, Buffer.alloc(8)]), { transport, topic })).toBeNull();
+  });
+
+  it('that was loaded is gone on from where the store is empty', async () => {
+    const transport = await logOf(...records(30));
+    const half = await train(model(), transport, {});
+    await transport.produce(topic, records(60).slice(30));
+    const params = model();
+    params.loadStateDict(half);
+    const files = new Map<number, Uint8Array>();
+    const store = {
+      name: 'store',
+      list: async () => [],
+      read: async (version: number) => files.get(version)!,
+      write: async (version: number, file: Uint8Array) => void files.set(version, file.slice()),
+    } as Partial<CheckpointStore> as CheckpointStore;
+    const { source } = await recover(params, store, { transport, topic });
+    expect(source.from).toEqual(new Map([[0, 30]]));
+    expect(openCheckpoint(files.get(params.version)!, '').positions).toEqual([[topic, 0, 30]]);
+    expect(await train(params, transport, source)).toEqual(await train(model(), transport, {}));
+  });
+
+  it('says nothing of stages that may have changed, until a batch has come through them', async () => {
+    const transport = await logOf(gradient(0), gradient(1));
+    const state = async (params: Parameters, source: object): Promise<Uint8Array> => {
+      const events$ = fromTransport(transport, { topic, until: 'end', ...source });
+      await lastValueFrom(events$.pipe(clipByValue(0.5), sgd(params, { lr: 1 })), { defaultValue: null });
+      return params.stateDict();
+    };
+    const first = await state(model(), {});
+    expect(readFacts(first, '').stages).toEqual([['clipByValue', 0.5]]);
+    await transport.produce(topic, [encodeEvent(metricReport({ name: 'loss', value: 1 }))]);
+    const params = model();
+    params.loadStateDict(first);
+    const second = await state(params, (await placeOfState(first, { transport, topic }))!);
+    expect(readFacts(second, '')).toMatchObject({ steps: 2, stages: null });
+    const exact = model();
+    exact.loadStateDict(first, { exact: true });
+    expect(readFacts(await state(exact, { from: new Map([[0, 2]]) }), '').stages).toEqual([['clipByValue', 0.5]]);
   });
 
   it('does not go on in another log of the same name', async () => {
