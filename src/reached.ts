@@ -22,6 +22,8 @@ interface Next {
   next: number;
   /** How far this run has come, wherever it began. */
   passed: number;
+  /** What the weights contained of it before this run began. */
+  begun: number;
   topicId: string | null;
   /** The last record that is contained: as it came, until somebody asks for its mark. */
   last: LogRecord | RecordMark | null;
@@ -34,6 +36,7 @@ interface Next {
 export class Reached {
   readonly #partitions: Next[] = [];
   readonly #outOfOrder = new NowAndThen('RXGRAD_ORDER_CHANGED');
+  readonly #again = new NowAndThen('RXGRAD_READ_AGAIN');
   // Most records follow one of the same partition.
   #last: Next | null = null;
   #newestMs: number | null | undefined = null;
@@ -42,8 +45,27 @@ export class Reached {
   note(delivery: Delivery | null): void {
     if (!delivery) return;
     const { covers = [delivery], position } = delivery;
-    if (covers.length > 0 && covers.every((place) => this.#isPassed(place))) this.#warn(position);
+    if (covers.some((place) => this.#wasContained(place))) this.#warnOfRepetition(position);
+    if (covers.length > 0 && covers.every((place) => this.#isPassed(place))) this.#warnOfOrder(position);
     for (const place of covers) this.#pass(place);
+  }
+
+  /** Notes what the weights contained before this run, though its state says nothing of it. */
+  begin(before: readonly (readonly [topic: string, partition: number, next: number])[]): void {
+    for (const [topic, partition, next] of before) this.#of(topic, partition).begun = next;
+  }
+
+  #wasContained({ position: { topic, partition, offset } }: Place): boolean {
+    return offset < this.#of(topic, partition).begun;
+  }
+
+  #warnOfRepetition({ topic, partition, offset }: Position): void {
+    this.#again.warn(
+      (count) =>
+        `${topic}/${partition}@${offset} is contained in these weights already (${count} such events so far): a scan over them had it before, and ` +
+        'this one knows only what it was told. To go on where a stream has ended, take recover, or load params.stateDict() and placeOfState ' +
+        'in a defer in front of retry()',
+    );
   }
 
   /** Whether this run has dealt with a later event of the same partition. */
@@ -51,7 +73,7 @@ export class Reached {
     return offset < this.#of(topic, partition).passed;
   }
 
-  #warn({ topic, partition, offset }: Position): void {
+  #warnOfOrder({ topic, partition, offset }: Position): void {
     this.#outOfOrder.warn(
       (count) =>
         `${topic}/${partition}@${offset} came after a later event of its partition, the ${count}. one that did. An operator in front of the scan ` +
@@ -82,6 +104,7 @@ export class Reached {
     for (const [topic, partition, next] of positions) {
       const known = this.#of(topic, partition);
       known.next = Math.max(known.next, next);
+      known.begun = known.next;
       known.topicId = ids.get(topic) ?? null;
     }
     for (const [topic, partition, offset, timestampMs, crc] of log?.last ?? []) {
@@ -111,6 +134,7 @@ export class Reached {
       if (one.topicId !== null && one.topicId !== topicId) {
         one.next = 0;
         one.passed = 0;
+        one.begun = 0;
         one.last = null;
       }
       one.topicId = topicId;
@@ -121,7 +145,7 @@ export class Reached {
     const known = this.#partitions.find((one) => one.partition === partition && one.topic === topic);
     if (known) return known;
     const topicId = this.#partitions.find((one) => one.topic === topic)?.topicId ?? null;
-    const added: Next = { topic, partition, next: 0, passed: 0, topicId, last: null };
+    const added: Next = { topic, partition, next: 0, passed: 0, begun: 0, topicId, last: null };
     this.#partitions.push(added);
     return added;
   }

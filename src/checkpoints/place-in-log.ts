@@ -30,6 +30,10 @@ export async function placeInLog(facts: CheckpointFacts, log: LogToGoOnIn, where
   requireSameId(facts, topic, described.id);
   const known = new Map(facts.positions.flatMap(([of, partition, next]) => (of === topic ? [[partition, next] as const] : [])));
   const only = chosenPartition(topic, partitions, described.partitions);
+  if (partitions !== undefined && only !== null && known.size > 0 && !known.has(only)) {
+    const expected = `${[...known.keys()].join(', ')}, as in ${where}: each partition has its own store`;
+    throw new RxgradError('invalidOption', { option: 'partitions', expected, got: String(only) });
+  }
   const chosen = only === null ? [...Array(described.partitions).keys()] : [only];
   const [starts, ends] = await Promise.all([transport.startOffsets(topic), transport.endOffsets(topic)]);
   const from = new Map<number, number>();

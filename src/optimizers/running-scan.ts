@@ -104,6 +104,15 @@ export class RunningScan implements KeptScan {
     return this.#handled;
   }
 
+  get positions(): KeptScan['positions'] {
+    return this.#memory.reached.state();
+  }
+
+  /** Is told what the weights contain of logs, though the state begins anew. */
+  begin(before: KeptScan['positions']): void {
+    this.#memory.reached.begin(before);
+  }
+
   state(): KeptState {
     return this.#memory.state();
   }

@@ -1,7 +1,7 @@
 import { Observable, type OperatorFunction, takeUntil } from 'rxjs';
 import type { TrainingEvent } from '../events.ts';
 import type { Parameters } from '../params/parameters.ts';
-import type { KeptState } from '../params/state-dict.ts';
+import type { ScanSeat } from '../params/scan-seat.ts';
 import type { PerParameter } from '../setting.ts';
 import { Average } from './average.ts';
 import { InPlace, OnPool, threadsFor } from './execution.ts';
@@ -37,7 +37,7 @@ export function scanWith(
   return (events$) =>
     new Observable((out) => {
       const { groups, average } = make();
-      const loaded = enter(params, average?.params);
+      const { loaded, before } = enter(params, average?.params);
       const threads = options.threads ?? threadsFor(params);
       const execution = threads === 0 ? new InPlace(params.arena) : new OnPool(params.arena, threads);
       const leave = (): void => {
@@ -53,6 +53,7 @@ export function scanWith(
         const shape = { rule: rule.name, names: params.names, groups: groups.indices, recipe };
         scan = new RunningScan(stepper, execution, new Rates(groups.schedules), shape, options, out);
         params.seat.keep(scan);
+        scan.begin(before);
         if (loaded) scan.restore(loaded);
       } catch (error) {
         out.error(error);
@@ -80,13 +81,13 @@ export function scanWith(
 }
 
 /** Takes parameters, and those of their average, for one scan. */
-function enter(params: Parameters, average: Parameters | undefined): KeptState | null {
-  const loaded = params.seat.enter();
+function enter(params: Parameters, average: Parameters | undefined): ReturnType<ScanSeat['enter']> {
+  const entered = params.seat.enter();
   try {
     average?.seat.enter();
   } catch (error) {
     params.seat.leave();
     throw error;
   }
-  return loaded;
+  return entered;
 }

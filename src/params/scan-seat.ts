@@ -1,6 +1,9 @@
 import { RxgradError } from '../errors.ts';
 import type { KeptState } from './state-dict.ts';
 
+/** The offset of the next record by topic and partition. */
+type Positions = readonly (readonly [topic: string, partition: number, next: number])[];
+
 /** A scan, as far as the parameters that it steps keep it. */
 export interface KeptScan {
   /** Whether other threads are writing. */
@@ -9,6 +12,8 @@ export interface KeptScan {
   readonly settled: boolean;
   /** How many events its state contains, whether they made a version or not. */
   readonly handled: number;
+  /** How far it has read its logs: the next offset by topic and partition. */
+  readonly positions: Positions;
   /** What it would need to go on. */
   state(): KeptState;
   /** Resolves when all that it has left out is kept. */
@@ -24,14 +29,15 @@ export class ScanSeat {
   #loaded: KeptState | null = null;
   #held: Promise<void> | null = null;
 
-  /** Takes the place. Returns what was loaded for the scan. */
-  enter(): KeptState | null {
+  /** Takes the place. Returns what was loaded for the scan, and how far the one before it has read. */
+  enter(): { readonly loaded: KeptState | null; readonly before: Positions } {
     this.assertFree();
+    const before = this.#scan?.positions ?? [];
     this.forget();
     this.#taken = true;
     const loaded = this.#loaded;
     this.#loaded = null;
-    return loaded;
+    return { loaded, before };
   }
 
   /** Notes the scan that was entered, whose state stays when it leaves. */

@@ -2,7 +2,7 @@ import { Observable, type OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
 import type { CheckpointStore } from '../checkpoints/checkpoint-store.ts';
 import { Sealer } from '../checkpoints/sealer.ts';
-import { isFenced, RxgradError } from '../errors.ts';
+import { isFenced, isRxgradError, RxgradError } from '../errors.ts';
 import { channels } from '../observe/channels.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import { count, expectOption, parseOptions, positive } from '../options.ts';
@@ -12,6 +12,9 @@ import { Parameters } from '../params/parameters.ts';
 const CONFIRM_MS = 2_000;
 // How soon it is tried again where a step was under way.
 const AGAIN_MS = 20;
+// Pauses while what keeps them cannot be reached: a broker may restart meanwhile.
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 30_000;
 // A timer that is set to more rings at once.
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -30,7 +33,11 @@ export interface CheckpointOptions {
   readonly params?: Parameters;
   /** Whether one is taken as the stream completes, and waited for. Default true. */
   readonly atEnd?: boolean;
-  /** Failures in a row, after which the stream fails. Each is told by a warning; the next one is tried as if it had not been. Default 10. */
+  /**
+   * Failures in a row, after which the stream fails. Each is told by a warning, and another one is tried when it is due; while a log that
+   * keeps checkpoints cannot be reached, after a pause that grows from a quarter of a second to 30: ten of them take a minute and a half.
+   * Default 10.
+   */
   readonly maxFailuresInARow?: number;
 }
 
@@ -92,6 +99,8 @@ class Checkpointing {
   #takenMs = performance.now();
   #due = false;
   #failures = 0;
+  /** Before then none is tried. */
+  #pauseUntilMs = 0;
   #ended = false;
   #closed = false;
   #taking: Promise<void> | null = null;
@@ -113,7 +122,7 @@ class Checkpointing {
     const { everySteps } = this.#options;
     this.#params = params;
     this.#due ||= everySteps !== undefined && version % everySteps === 0;
-    if (!this.#taking && (this.#due || this.#leftMs <= 0)) this.#begin(params);
+    if (!this.#taking && this.#pauseMs <= 0 && (this.#due || this.#leftMs <= 0)) this.#begin(params);
   }
 
   /** Takes a last one, if there is anything new, and waits for it. */
@@ -138,6 +147,10 @@ class Checkpointing {
     return this.#takenMs + everyMs - performance.now();
   }
 
+  get #pauseMs(): number {
+    return this.#pauseUntilMs - performance.now();
+  }
+
   /** Looks for news in a while: an update may be the last one for long, and some events make none. Keeps no process alive. */
   #lookIn(ms: number): void {
     clearTimeout(this.#timer);
@@ -153,7 +166,8 @@ class Checkpointing {
   readonly #look = (): void => {
     const params = this.#params;
     if (this.#taking) return;
-    if (!params || !this.#hasNews(params)) this.#lookIn(this.#options.everyMs ?? Number.POSITIVE_INFINITY);
+    if (this.#pauseMs > 0) this.#lookIn(this.#pauseMs);
+    else if (!params || !this.#hasNews(params)) this.#lookIn(this.#options.everyMs ?? Number.POSITIVE_INFINITY);
     else if (params.settled) this.#begin(params);
     else this.#lookIn(AGAIN_MS);
   };
@@ -167,7 +181,7 @@ class Checkpointing {
     this.#taking = this.#take(params).finally(() => {
       this.#taking = null;
       // What came due in the meantime may have been the last of its kind.
-      this.#lookIn(this.#due ? 0 : this.#leftMs);
+      this.#lookIn(Math.max(this.#pauseMs, this.#due ? 0 : this.#leftMs));
     });
     this.#taking.catch(this.#fail);
   }
@@ -218,5 +232,14 @@ class Checkpointing {
     process.emitWarning(`${message}. The checkpoints before it stay; the next one is tried`, {
       code: 'RXGRAD_CHECKPOINT_FAILED',
     });
+    if (!isUnreachable(cause)) return;
+    this.#pauseUntilMs = performance.now() + Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#failures - 1));
+    this.#due = true;
   }
+}
+
+/** Whether what keeps checkpoints could not be reached, which may pass. */
+function isUnreachable(error: unknown): boolean {
+  for (let cause = error; isRxgradError(cause); cause = cause.cause) if (cause.key === 'transportFailed') return true;
+  return false;
 }

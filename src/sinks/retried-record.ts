@@ -19,14 +19,20 @@ type Place = Pick<DeadLetter, 'position' | 'partition' | 'offset'>;
  * have sent higher ones since, so that this one would count as seen; of its own worker it is applied once, and only once, in
  * whatever order, and however often it is sent.
  */
-export function retriedRecord(letter: LogRecord, topic: string, place: Place & Pick<DeadLetter, 'topicId'>): NewRecord {
+export function retriedRecord(
+  letter: LogRecord,
+  { topic, topicId: ownId }: { readonly topic: string; readonly topicId: string | null },
+  place: Place & Pick<DeadLetter, 'topicId'>,
+): NewRecord {
   const original = originalHeaders(letter.headers);
   const first = textOf(original.rxgrad_retry_of) ?? (place.position ? idOf(place) : `${topic}${idOf(place)}`);
   const attempt = readDeadLetter(letter, place.partition)?.attempt ?? 1;
   const worker = textOf(original.ce_source) ?? '';
   const own: Record<string, HeaderValue> = { rxgrad_retry_of: first, rxgrad_attempt: String(attempt) };
   if (textOf(original.ce_type) === eventTypes.gradients) {
-    const from = place.topicId === null ? first : `${first}#${place.topicId}`;
+    // What stood nowhere is known by its letter's place.
+    const topicId = place.position ? place.topicId : ownId;
+    const from = topicId === null ? first : `${first}#${topicId}`;
     own.ce_source = original.rxgrad_retry_of !== undefined && worker.startsWith(RETRY) ? worker : `${RETRY}${from}:${worker}`;
     own.ce_id = '0';
   }

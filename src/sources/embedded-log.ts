@@ -1,11 +1,11 @@
 import { RxgradError } from '../errors.ts';
+import { Consumptions } from './consumptions.ts';
 import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
 import { LogWrites } from './log-writes.ts';
-import { stopAll } from './stop-all.ts';
 import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
-import type { Consumption, NewRecord, Position, Transport } from './transport.ts';
+import type { NewRecord, Position, Transport } from './transport.ts';
 
 export interface EmbeddedLogOptions {
   /**
@@ -54,7 +54,7 @@ export function embeddedLog(
   }
   const file = new LogFile(path, synchronous);
   const writes = new LogWrites(file.name, lockTimeoutMs);
-  const consumptions = new Set<Consumption>();
+  const consumptions = new Consumptions();
   const appends = appendSignal(file, pollIntervalMs);
   let waiting: Waiting[] = [];
 
@@ -122,9 +122,7 @@ export function embeddedLog(
     },
     async consume(options) {
       requireTopicId(options.topic, options.topicId, file.topicId(options.topic));
-      const consumption = consumeLog(log, options);
-      consumptions.add(consumption);
-      return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
+      return consumptions.add(consumeLog(log, options), options);
     },
     async endOffsets(topic) {
       return file.bounds(topic).map(({ end }) => end);
@@ -139,7 +137,7 @@ export function embeddedLog(
       return file.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
-      await stopAll(consumptions);
+      await consumptions.stop();
       await flush();
       appends.close();
       file.close();

@@ -97,6 +97,9 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
         onReached: (partition, next) => lanes.get(partition)?.reached(partition, next),
         onAssigned: assign,
         onRevoked: revoke,
+        onStop: () => {
+          for (const lane of lanes.values()) lane.close();
+        },
         onError: (error) => out.error(error),
       });
       if (out.closed) await consumption.stop();

@@ -84,7 +84,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
 
     const reader: FeedReader = {
       get closed() {
-        return out.closed;
+        return out.closed || inFlight.closed;
       },
       next: (event) => out.next(event),
       read(partition, nextOffset) {
@@ -141,6 +141,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
           if (isRead(partition)) reader.read(partition, nextOffset);
         },
         onRevoked: reading.leave,
+        onStop: () => inFlight.close(),
         onError: (error) => out.error(error),
       });
       if (out.closed) await consumption.stop();

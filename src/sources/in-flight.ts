@@ -22,6 +22,7 @@ export class InFlight {
   #bytes = 0;
   #waiters: (() => void)[] = [];
   #stalled: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(maxEvents: number, maxBytes: number, acknowledge: (position: Position) => void) {
     this.#maxEvents = maxEvents;
@@ -98,7 +99,13 @@ export class InFlight {
     return new Promise((resolve) => this.#waiters.push(resolve));
   }
 
+  /** Whether nothing is to be handed out any more. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   close(): void {
+    this.#closed = true;
     this.#wake();
   }
 
@@ -121,7 +128,8 @@ export class InFlight {
     process.emitWarning(
       `${this.#events} events (${this.#bytes} bytes) are in flight and none was acknowledged for ${STALLED_MS / 1000} s. ` +
         'A scan acknowledges what reaches it; a pipe without one, or one that drops every event, has to call acknowledge(event), ' +
-        'or leave events out with the source option `where`',
+        'or leave events out with the source option `where`. Where accumulate waits for more than are handed out at a time, raise ' +
+        `maxInFlight (${this.#maxEvents}) or maxBytes (${this.#maxBytes})`,
       { code: 'RXGRAD_STALLED' },
     );
   }

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { RxgradError } from '../errors.ts';
+import { Consumptions } from './consumptions.ts';
 import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { MemoryPartition } from './memory-partition.ts';
-import { stopAll } from './stop-all.ts';
 import { closedTransport, fencedWriter, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
-import type { Consumption, NewRecord, Position, TopicDescription, TopicRecord, Transport } from './transport.ts';
+import type { NewRecord, Position, TopicDescription, TopicRecord, Transport } from './transport.ts';
 
 const name = 'Memory transport';
 const mostPartitions = 1024;
@@ -25,7 +25,7 @@ export function memoryTransport(): Transport {
   const groups = new Map<string, Map<number, number>>();
   const epochs = new Map<string, number>();
   const listeners = new Set<() => void>();
-  const consumptions = new Set<Consumption>();
+  const consumptions = new Consumptions();
   let closed = false;
 
   function partitionsOf(topic: string): MemoryPartition[] {
@@ -104,12 +104,7 @@ export function memoryTransport(): Transport {
     },
     async consume(options) {
       requireTopicId(options.topic, options.topicId, describe(options.topic).id);
-      const consumption = consumeLog(log, options);
-      consumptions.add(consumption);
-      return {
-        ...consumption,
-        stop: () => consumption.stop().finally(() => consumptions.delete(consumption)),
-      };
+      return consumptions.add(consumeLog(log, options), options);
     },
     async endOffsets(topic) {
       return log.bounds(topic).map(({ end }) => end);
@@ -124,7 +119,7 @@ export function memoryTransport(): Transport {
       return log.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
-      await stopAll(consumptions);
+      await consumptions.stop();
       closed = true;
       topics.clear();
     },

@@ -50,6 +50,8 @@ export interface ConsumeOptions {
    * may still be running. Not called by `stop`. A rejection ends the consumption.
    */
   readonly onRevoked?: (partitions: readonly number[]) => void | Promise<void>;
+  /** Is called as the consumption is stopped, also because its transport is closed: a delivery that waits for room is to let go. */
+  readonly onStop?: () => void;
   /** Is called once, when the transport cannot go on (lost for good, not merely reconnecting). */
   readonly onError: (error: Error) => void;
 }

@@ -38,7 +38,8 @@ const schema = v.strictObject({ applyAtEnd: v.optional(v.boolean(), false) });
  * cannot be used (duplicates, values that are not finite, a parameter of another shape than those before it) become rejections.
  * Where more were rejected for their shape than wait, those that wait are the wrong ones, and are rejected, too.
  *
- * A retried dead letter is a step of its own: only the scan knows whether it was applied before.
+ * A retried dead letter is a step of its own, after the batches that have come, which are merged: only the scan knows whether it was
+ * applied before.
  *
  * No state is kept here: until a merged batch is dealt with, the log counts as read up to its first part. So a run that goes on
  * from a checkpoint reads the parts again, and merges the same ones. A batch that was merged has been seen, also where the scan
@@ -124,6 +125,8 @@ class Merging {
 
   *#add(batch: GradientBatch): Generator<TrainingEvent> {
     if (batch.facts.worker?.startsWith(RETRY)) {
+      // A step that stood between the parts could not be told from one before them.
+      yield* this.#merge();
       yield this.#pass(new GradientBatch(batch.message, this.#mark(batch.pending, false)));
       return;
     }

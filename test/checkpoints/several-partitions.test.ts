@@ -71,6 +71,8 @@ describe('a topic with several partitions', () => {
     expect(bitsOf(params)).toEqual(whole);
     expect((await recover(model(), store, { transport, topic, partitions: [1] })).source.from).toEqual(new Map([[1, 14]]));
     expect(bitsOf(await replay({ store, transport, topic, to: { version: 14 } }))).not.toEqual(whole);
+    const other = recover(model(), store, { transport, topic, partitions: [2] });
+    await expect(other).rejects.toMatchObject({ key: 'invalidOption', message: expect.stringContaining('its own store') });
     const events = fromTransport(transport, { topic, partitions: [7], until: 'end' });
     await expect(lastValueFrom(events)).rejects.toMatchObject({ key: 'invalidOption' });
   });

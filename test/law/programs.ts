@@ -66,6 +66,7 @@ const otherEvent = fc.oneof(
   fc.record({ kind: fc.constant('metric' as const), other: fc.boolean(), value: fc.integer({ min: 0, max: 3 }) }),
   fc.record({ kind: fc.constant('epoch' as const), step: fc.constantFrom(1, 1, 1, 3, 0, -1) }),
   fc.record({ kind: fc.constant('garbage' as const) }),
+  fc.record({ kind: fc.constant('retried' as const), again: fc.boolean(), base: fc.constantFrom(undefined, 1, 3) }),
 );
 
 /** What stands in a log, one event after the other. */
@@ -89,8 +90,15 @@ export function recordsOf(log: Log, oneMetric: boolean): NewRecord[] {
       epoch += event.step;
       return encodeEvent({ ...epochBoundary(0), epoch: Math.max(0, epoch) });
     }
+    if (event.kind === 'retried') return retriedRecord(event, i);
     return recordOf(event, i, sequences);
   });
+}
+
+/** As `dead-letters retry` sends them: each from a worker of its own; some twice. */
+function retriedRecord({ again, base }: Extract<Log[number], { kind: 'retried' }>, i: number): NewRecord {
+  const gradients = { bias: whole('bias', i) };
+  return encodeEvent(gradientBatch({ gradients, worker: `retry:gradients/0@${again ? 0 : i}:w0`, sequence: 0, base }));
 }
 
 function whole(name: keyof typeof dims, seed: number): GradientInput {
@@ -153,8 +161,13 @@ const stages: Record<string, (params: Parameters) => Stage> = {
   filter: () => everyThirdLeft,
 };
 
-/** Names of stages, in an order that can be run: gradients that only the scan can make are neither read nor merged. */
+/**
+ * Names of stages, in an order that can be run: gradients that only the scan can make are neither read nor merged. Decayed ones are not
+ * read in front of a merge: a retried letter ends it, and was read with the weights from before.
+ */
 export const chains = fc.uniqueArray(fc.constantFrom(...Object.keys(stages)), { maxLength: 5 }).filter((chain) => {
+  const [decay, read] = [chain.indexOf('decay'), chain.indexOf('read')];
+  if (decay !== -1 && decay < read && chain.slice(read).some((name) => name.startsWith('accumulate'))) return false;
   const late = chain.findIndex((name) => name === 'scale' || name === 'compensate');
   return late === -1 || !chain.slice(late).some((name) => name === 'read' || name.startsWith('accumulate'));
 });

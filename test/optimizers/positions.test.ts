@@ -10,7 +10,7 @@ import {
   sgd,
   type TrainingEvent,
 } from 'rxgrad';
-import { bufferCount, concatMap, lastValueFrom, type OperatorFunction, pipe, tap } from 'rxjs';
+import { bufferCount, concatMap, lastValueFrom, type OperatorFunction, pipe, retry, tap } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
 import { readTensorFile } from '../../src/params/tensor-file.ts';
 import { model } from './batches.ts';
@@ -60,6 +60,29 @@ describe('an operator that changes the order of a partition', () => {
     expect(await warningsOf(accumulate(k, { applyAtEnd: true }))).toEqual([]);
     expect(await warningsOf(pipe(accumulate(k), accumulate(2)))).toEqual([]);
   });
+});
+
+it('events that the weights contain already are told of, where a stream is tried again over the same parameters', async () => {
+  const heard: string[] = [];
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation((message, options) => {
+    if ((options as { code?: string })?.code === 'RXGRAD_READ_AGAIN') heard.push(String(message).split(' ')[0]!);
+  });
+  const transport = memoryTransport();
+  await transport.createTopic('g');
+  await transport.produce('g', [0, 1, 2].map(sequenced));
+  const params = model();
+  let left = 1;
+  const fails = tap(({ version }: { version: number }) => {
+    if (version === 2 && left-- > 0) throw new Error('downstream');
+  });
+  await lastValueFrom(fromTransport(transport, { topic: 'g', until: 'end' }).pipe(sgd(params, { lr: 0.1 }), fails, retry(1)));
+  expect(heard).toEqual(['g/0@0']);
+  // What goes on behind them hears nothing of it.
+  await transport.produce('g', [3].map(sequenced));
+  const events$ = fromTransport(transport, { topic: 'g', from: new Map([[0, 3]]), until: 'end' });
+  await lastValueFrom(events$.pipe(sgd(params, { lr: 0.1 })));
+  expect(heard).toHaveLength(1);
+  warn.mockRestore();
 });
 
 /** The facts of the state at each update. */

@@ -127,3 +127,31 @@ it('a checkpoint that is ready waits for the dead letters of its state', async (
   waiting[0]!.go();
   await eventually(() => expect(written).toEqual([1]));
 });
+
+it('checkpoints are tried again after a pause while their log cannot be reached, though nothing more comes', async () => {
+  const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  onTestFinished(() => void warnings.mockRestore());
+  const tried: number[] = [];
+  const away = { transport: 'Kafka', problem: 'no broker can be reached', advice: 'Check brokers' };
+  const cause = new RxgradError('transportFailed', away);
+  const failed = new RxgradError('checkpointFailed', { store: 'store', what: 'writing', problem: 'away' }, { cause });
+  const store = storeThat((version) => {
+    tried.push(version);
+    if (tried.length < 3) throw tried.length === 1 ? cause : failed;
+  });
+  const events$ = new Subject<TrainingEvent>();
+  let error: unknown = null;
+  const options = { everySteps: 1, atEnd: false, maxFailuresInARow: 3 };
+  const subscription = events$
+    .pipe(momentum(model()), checkpoint(store, options))
+    .subscribe({ error: (reason) => (error = reason) });
+  onTestFinished(() => subscription.unsubscribe());
+  events$.next(batch(1));
+  await eventually(() => expect(warnings).toHaveBeenCalled());
+  // Each would be due.
+  for (let version = 2; version <= 9; version++) events$.next(batch(version));
+  expect(tried).toEqual([1]);
+  await eventually(() => expect(tried).toHaveLength(3));
+  expect(tried).toEqual([1, 9, 9]);
+  expect(error).toBeNull();
+});

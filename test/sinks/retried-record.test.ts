@@ -23,8 +23,8 @@ function letterOf(record: NewRecord, offset: number | null, topicId?: string): L
   return inLog({ ...record, headers }, 3);
 }
 
-function retried(letter: LogRecord): NewRecord {
-  return retriedRecord(letter, topic, { ...readDeadLetter(letter, 2)! });
+function retried(letter: LogRecord, ownId: string | null = null): NewRecord {
+  return retriedRecord(letter, { topic, topicId: ownId }, { ...readDeadLetter(letter, 2)! });
 }
 
 describe('a letter that is sent again', () => {
@@ -70,6 +70,8 @@ describe('a letter that is sent again', () => {
     const letter = letterOf(gradients, null);
     expect(idOf(readDeadLetter(letter, 2)!)).toBe('#2@3');
     expect(retried(letter).headers).toMatchObject({ rxgrad_retry_of: 'g.dead#2@3', ce_source: 'retry:g.dead#2@3:tokyo' });
+    expect(retried(letter, 'a1').headers!.ce_source).toBe('retry:g.dead#2@3#a1:tokyo');
+    expect(retried(letterOf(gradients, 7), 'a1').headers!.ce_source).toBe('retry:g/1@7:tokyo');
     expect(idOf(readDeadLetter(letterOf(gradients, 7), 2)!)).toBe('g/1@7');
   });
 });

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it, type TestContext, vi } from 'vitest';
 import { describeTopic, recordAt } from '../../src/sources/describe-topic.ts';
+import { fromTransport } from '../../src/sources/from-transport.ts';
 import type { NewRecord, Transport } from '../../src/sources/transport.ts';
 import { eventually } from '../eventually.ts';
 import { collect, textOf } from './collector.ts';
@@ -605,6 +606,19 @@ export function describeTransport(
       await expect(collector.seek(0, 2)).rejects.toMatchObject(beyond);
       await expect(collector.seek(1, 0)).rejects.toMatchObject({ key: 'invalidOption' });
       await collector.until(1);
+    });
+
+    it('closes while a source waits for somebody to acknowledge what it has handed out', async (context) => {
+      const { transport, topic, produce } = await setUp(context);
+      await produce('a', 'b', 'c');
+      const seen: unknown[] = [];
+      const subscription = fromTransport(transport, { topic, from: 'beginning', maxInFlight: 1 }).subscribe((event) =>
+        seen.push(event),
+      );
+      context.onTestFinished(() => subscription.unsubscribe());
+      await eventually(() => expect(seen).toHaveLength(1));
+      await transport.close();
+      expect(seen).toHaveLength(1);
     });
 
     it('closes: ends its consumptions, and refuses what comes after', async (context) => {

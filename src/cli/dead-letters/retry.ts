@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { RxgradError } from '../../errors.ts';
 import type { Position } from '../../events.ts';
 import { idOf, retriedRecord, retryMark } from '../../sinks/retried-record.ts';
+import { describeTopic } from '../../sources/describe-topic.ts';
 import type { NewRecord, Transport } from '../../sources/transport.ts';
 import { addConnectionOptions, openConnection } from '../connection.ts';
 import {
@@ -80,6 +81,7 @@ async function sendAll(
 ): Promise<void> {
   const targets = [...new Set(chosen.map(targetOf))];
   const ends = await Promise.all(targets.map((target) => transport.endOffsets(target)));
+  const { id: topicId } = await describeTopic(transport, topic);
   const partitions = new Map(targets.map((target, i) => [target, ends[i]!.length]));
   let [portion, bytes]: [Retry[], number] = [[], 0];
 
@@ -104,7 +106,7 @@ async function sendAll(
     const target = targetOf(letter);
     const from = letter.position?.partition ?? 0;
     const partition = from < partitions.get(target)! ? from : 0;
-    portion.push({ letter, topic: target, record: { ...retriedRecord(record, topic, letter), partition } });
+    portion.push({ letter, topic: target, record: { ...retriedRecord(record, { topic, topicId }, letter), partition } });
     bytes += record.value?.byteLength ?? 0;
     if (portion.length >= MOST_RECORDS || bytes >= MOST_BYTES) await flush();
   });

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs, { type Admin } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
-import { stopAll } from '../stop-all.ts';
+import { Consumptions } from '../consumptions.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
-import type { Consumption, NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
+import type { NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
 import { kafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
 import type { Cluster } from './kafka-cluster.ts';
@@ -44,7 +44,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
   const writers = new Set<TransactionalWriter>();
-  const consumptions = new Set<Consumption>();
+  const consumptions = new Consumptions();
   const kafka = kafkaClient(settings);
   let asked: Cluster | null = null;
   const asking = kafkaClient(settings, {
@@ -200,8 +200,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     async consume(consumeOptions) {
       const open = () => consumeKafka({ name, settings, bounds, acknowledged, describe }, consumeOptions);
       const consumption = await opened(open, (made) => made.stop());
-      consumptions.add(consumption);
-      return { ...consumption, stop: () => consumption.stop().finally(() => consumptions.delete(consumption)) };
+      return consumptions.add(consumption, consumeOptions);
     },
     async endOffsets(topic) {
       return (await bounds(topic)).map(({ end }) => end);
@@ -219,7 +218,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
     async close() {
       closing = true;
-      await stopAll(consumptions);
+      await consumptions.stop();
       closed = true;
       await Promise.all([...writers].map((writer) => writer.close()));
       await Promise.all([...appenders.values()].map((appender) => appender.idle()));
