@@ -76,8 +76,9 @@ class Search {
     this.#options = options;
     this.#good = good;
     this.#bad = bad;
-    // What is no number is bad, and is near to nothing.
-    this.#isBad = options.isBad ?? ((value) => !(Math.abs(value - good.value) <= Math.abs(value - bad.value)));
+    // A value that is not finite is bad, and has no distance to others.
+    const isFarther = (value: number): boolean => Math.abs(value - good.value) > Math.abs(value - bad.value);
+    this.#isBad = options.isBad ?? ((value) => !Number.isFinite(value) || isFarther(value));
   }
 
   /** Bisects over versions that have a checkpoint. */
