@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { FileCheckpoints } from 'rxgrad';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { superseded } from '../../src/checkpoints/checkpoint-store.ts';
-import { withCalls } from '../file-calls.ts';
+import { withCalls } from '../builtin-calls.ts';
 import { warningsOf } from './courses.ts';
 import { storeConformance } from './store-conformance.ts';
 

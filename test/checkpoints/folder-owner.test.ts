@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { checkpoint, encodeEvent, FileCheckpoints, fromTransport, memoryTransport, recover, sgd } from 'rxgrad';
 import { lastValueFrom } from 'rxjs';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { withCalls } from '../builtin-calls.ts';
 import { eventually } from '../eventually.ts';
-import { withCalls } from '../file-calls.ts';
 import { model, recordedLog } from '../sources/one-log.ts';
 
 let folder = '';

@@ -18,7 +18,7 @@ import {
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { RxgradError } from '../../src/errors.ts';
+import { type RejectionReason, RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
 import { eventually } from '../eventually.ts';
@@ -362,8 +362,8 @@ describe('dead letters are never lost:', () => {
 });
 
 describe('a sink of dead letters', () => {
-  const rejected = (offset: number, bytes = 0, status = error) =>
-    rejection(status, {
+  const rejected = (offset: number, bytes = 0, by: RxgradError<RejectionReason> = error) =>
+    rejection(by, {
       position: { topic: 'g', partition: 0, offset },
       source: { done() {} },
       record: { offset, key: null, value: new Uint8Array(bytes), headers: {}, timestampMs: 5 },
