@@ -10,6 +10,7 @@ import {
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type AssignedPartition, type FromGroupOptions, fromGroup } from '../../src/sources/from-group.ts';
 import type { ConsumeOptions, Consumption, Position, Transport } from '../../src/sources/transport.ts';
+import { eventually } from '../eventually.ts';
 
 const turns = async () => {
   for (let i = 0; i < 10; i++) await new Promise(setImmediate);
@@ -67,7 +68,7 @@ function setUp(own: Partial<FromGroupOptions<string>> = {}, begin: Promise<void>
   const offsets = (at: number) => partitions[at]!.events.map((event) => event.delivery!.position.offset);
   const consumed = async (): Promise<ConsumeOptions> => {
     await created;
-    await vi.waitFor(() => expect(options).not.toBeNull());
+    await eventually(() => expect(options).not.toBeNull());
     return options!;
   };
   return { transport, memory, partitions, errors, subscription, offsets, consumed, consumption, acknowledged };
@@ -259,7 +260,7 @@ describe('the stream of a group fails', () => {
 
   it('where the consumption cannot begin', async () => {
     const { errors } = setUp({}, Promise.reject(new Error('no broker')));
-    await vi.waitFor(() => expect(errors).toEqual([new Error('no broker')]));
+    await eventually(() => expect(errors).toEqual([new Error('no broker')]));
   });
 
   it.each<[object, RegExp]>([
