@@ -9,7 +9,7 @@ import { type ReplayOptions, replayFrom } from './replay.ts';
 export interface BlameOptions extends Pick<ReplayOptions, 'store' | 'transport' | 'topic' | 'scan'> {
   /** The metric of some weights: a loss over examples that are held out, for instance. */
   readonly measure: (params: Parameters) => number | Promise<number>;
-  /** Whether a value is bad. Default: where it is nearer to the last version's than to the first's. */
+  /** Whether a value is bad. Default: where it is not finite, or nearer to the last version's than to the first's. */
   readonly isBad?: (value: number) => boolean;
   /** A version at which all was well. Default: that of the oldest checkpoint. */
   readonly good?: number;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { checkpoint, encodeEvent, FileCheckpoints, fromTransport, memoryTransport, recover, sgd } from 'rxgrad';
 import { lastValueFrom } from 'rxjs';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { FolderOwner } from '../../src/checkpoints/folder-owner.ts';
 import { withCalls } from '../builtin-calls.ts';
 import { eventually } from '../eventually.ts';
 import { model, recordedLog } from '../sources/one-log.ts';
@@ -239,6 +240,25 @@ it('fails where what an owner before has left cannot be taken away, and says so'
   await new FileCheckpoints(folder).takeOver();
   withCalls({ rename: () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' })) });
   await expect(new FileCheckpoints(folder).takeOver()).rejects.toThrow('taking the folder over failed: EIO');
+});
+
+it('does not mind that others take away at the same time what it takes away', async () => {
+  const stays = async () => false;
+  await FolderOwner.claim('store', folder, stays);
+  const [own] = await ownersIn();
+  for (const name of ['kept', 'removed']) await writeFile(join(folder, own!, name), 'x');
+  const owner = await FolderOwner.claim('store', folder, async (name) => {
+    await rm(join(folder, own!.replace('owner', 'fenced'), name));
+    return name === 'kept';
+  });
+  await owner.confirm();
+  expect(await readdir(folder)).toEqual([expect.stringMatching(/^\.owner-2-/)]);
+  await writeFile(join(folder, 'file'), 'x');
+  await owner.remove(join(folder, 'file'), async () => {
+    await rm(join(folder, (await ownersIn())[0]!, 'file'));
+    return false;
+  });
+  expect(await readdir(folder)).toHaveLength(1);
 });
 
 it('ends a training that another one takes over from, also while it has nothing to write', async () => {

@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import timers from 'node:timers/promises';
 import { embeddedLog, KafkaCheckpoints, type LogRecord, memoryTransport, type NewRecord, type Transport } from 'rxgrad';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { readAll } from '../../src/sources/read-all.ts';
+import { withCallsOf } from '../builtin-calls.ts';
 import { storeConformance } from './store-conformance.ts';
 
 let folder = '';
@@ -197,6 +199,30 @@ it('knows what it has written where others write to the topic at the same time',
   await store.write(1, new Uint8Array(3000));
   expect((await store.list()).map(({ version, bytes }) => [version, bytes])).toEqual([[1, 3000]]);
   expect(await store.read(1)).toHaveLength(3000);
+});
+
+it('waits no longer than a minute for the end of a transaction of others', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  vi.advanceTimersByTime(100_000);
+  let waitedMs = 0;
+  withCallsOf(timers, {
+    setTimeout: (async (ms: number) => {
+      waitedMs += ms;
+      vi.advanceTimersByTime(ms);
+    }) as typeof timers.setTimeout,
+  });
+  let stuck = false;
+  const stuckLog: Transport = {
+    ...memory,
+    endOffsets: async (topic) => (stuck ? [0] : memory.endOffsets(topic)),
+  };
+  const store = new KafkaCheckpoints(stuckLog, { topic: 'stuck' });
+  await store.write(1, new Uint8Array(5));
+  expect(waitedMs).toBe(0);
+  stuck = true;
+  expect(await store.list()).toHaveLength(1);
+  expect(waitedMs).toBe(60_000);
 });
 
 it('reads what it has written from its first record on, and nothing before', async () => {

@@ -1,6 +1,7 @@
 import { type CheckpointStore, FileCheckpoints, memoryTransport, type Observation, observations, recover } from 'rxgrad';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { newestWhole, openVersion } from '../../src/checkpoints/opened-checkpoint.ts';
+import { changed } from './changed-checkpoints.ts';
 import { batches, checkpointOf, folders, model, topic, train, warningsOf } from './courses.ts';
 
 const place = folders();
@@ -39,6 +40,16 @@ describe('the newest checkpoint that is whole', () => {
       { code: 'RXGRAD_CHECKPOINT_SKIPPED', message: expect.stringContaining('version 30') },
       { code: 'RXGRAD_CHECKPOINT_SKIPPED', message: expect.stringContaining('version 20') },
     ]);
+  });
+
+  it('is no file whose state has other facts than a scan keeps', async () => {
+    const { store } = await trained();
+    const state = (file: Uint8Array, facts: object) =>
+      changed(file, (metadata) => ({ ...metadata, 'rxgrad.state': JSON.stringify(facts) }));
+    await store.write(30, state(await store.read(30), { positions: 5 }));
+    await warningsOf(async () => {
+      expect(await newestWhole(store)).toMatchObject({ facts: { version: 20 } });
+    });
   });
 
   it('fails where there is none, with what is wrong with the newest', async () => {
