@@ -153,6 +153,11 @@ describe('the last record that a checkpoint contains', () => {
     const { log } = await lastOf(transport);
     const warnings = (facts: CheckpointFacts, of = gone) => warningsOf(() => placed(of, facts));
     expect(await warnings(factsOf([next(4)], { ...log!, topics: [['g', id!]] }))).toEqual([]);
+    const others: LogFacts['topics'] = [
+      ['h', 'x'],
+      ['g', id!],
+    ];
+    expect(await warnings(factsOf([next(4)], { ...log!, topics: others }))).toEqual([]);
     const notVerified = [{ code: 'RXGRAD_LOG_NOT_VERIFIED', message: expect.stringContaining('g/0@3: the last record') }];
     expect(await warnings(factsOf([next(4)], log))).toMatchObject(notVerified);
     expect(await warnings(factsOf([next(4)], { ...log!, topics: [['h', id!]] }))).toMatchObject(notVerified);

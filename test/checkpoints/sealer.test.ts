@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { Parameters } from 'rxgrad';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoints/checkpoint-file.ts';
-import { Sealer } from '../../src/checkpoints/sealer.ts';
+import { Sealer, type SealingTask } from '../../src/checkpoints/sealer.ts';
 import { checkpointOf } from './courses.ts';
 
 let sealer: Sealer;
@@ -58,6 +58,19 @@ it('does not copy later what the thread would get a copy of', async () => {
   const sealed = await sealer.seal(params);
   expect(posted.mock.calls[0]![0]).toMatchObject({ parts: [] });
   expect(Parameters.fromStateDict(sealed.slice()).get('w').data[7]).toBe(1);
+});
+
+it('leaves the copy of a large model to its thread', async () => {
+  const { postMessage } = Worker.prototype;
+  const found: number[] = [];
+  const posting = vi.spyOn(Worker.prototype, 'postMessage').mockImplementation(function (this: Worker, task: SealingTask) {
+    for (const { at } of task.parts) found.push(new Uint8Array(task.file, at, 4).reduce((sum, byte) => sum + byte));
+    postMessage.call(this, task);
+  });
+  onTestFinished(() => void posting.mockRestore());
+  const sealed = await sealer.seal(modelOf(large));
+  expect(found).toEqual([0, 0]);
+  expect(Parameters.fromStateDict(sealed.slice()).get('w').data[large - 1]).toBe(1);
 });
 
 it('fails where its thread ends, and starts another one for the next file', async () => {

@@ -59,7 +59,9 @@ function following(updates$: Observable<WeightsUpdate>) {
 
 it('trains each partition as if there were no other, from its own checkpoint', async () => {
   const transport = await logOf();
-  const { stores, trained, updates$ } = setUp(transport);
+  const folders = [place(), place()];
+  const stores = folders.map((folder) => new FileCheckpoints(folder));
+  const { trained, updates$ } = setUp(transport, { store: (partition) => new FileCheckpoints(folders[partition]!) });
   // Of the second partition, two batches are contained already.
   const before = model();
   await train(transport, stores[1]!, 2, { partitions: [1] });
