@@ -10,6 +10,7 @@ export interface Equivalent {
 
 const gate = 'src/gates/running-gate.ts';
 const kafka = 'src/checkpoints/kafka-checkpoints.ts';
+const letter = 'src/sinks/dead-letter.ts';
 const nobodyHears = 'what is published where nobody has subscribed, nobody hears';
 
 export const equivalents: readonly Equivalent[] = [
@@ -78,5 +79,24 @@ export const equivalents: readonly Equivalent[] = [
     code: 'if (!channels.progress.hasSubscribers) continue;',
     becomes: 'false',
     reason: nobodyHears,
+  },
+  {
+    file: 'src/sinks/checkpoint.ts',
+    code: 'options.params?.version ?? -1',
+    becomes: '+1',
+    reason: 'after an update, more was handled than the nothing that is taken, whatever its version',
+  },
+  {
+    file: letter,
+    code: 'if (!event) return { value: null };',
+    becomes: 'false',
+    reason: 'what cannot be encoded has no value, either',
+  },
+  { file: letter, code: 'place ?? { position: null }', becomes: '{}', reason: 'it is only asked whether there is one' },
+  {
+    file: 'src/sinks/dead-letters.ts',
+    code: 'if (!isRxgradError(error)) throw error;',
+    becomes: 'false',
+    reason: 'what has neither a key nor a disposition is thrown below',
   },
 ];

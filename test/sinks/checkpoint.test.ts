@@ -268,6 +268,64 @@ describe('checkpoints of a quiet stream', () => {
     expect(store.written).toEqual([]);
   });
 
+  it('one that was taken by steps moves the next one by time', async () => {
+    const store = new NotedStore();
+    const { send } = training(store, { everyMs, everySteps: 2 });
+    vi.advanceTimersByTime(everyMs / 2);
+    send(batch(0), batch(1));
+    await writtenTo(store, 1);
+    send(batch(2));
+    vi.advanceTimersByTime(everyMs - 1);
+    await new Promise(setImmediate);
+    expect(store.written).toHaveLength(1);
+    vi.advanceTimersByTime(1);
+    expect(await writtenTo(store, 2)).toEqual([
+      { version: 2, next: 2 },
+      { version: 3, next: 3 },
+    ]);
+  });
+
+  it('by steps alone there is no timer, nor one where the stream has ended while one was being written', async () => {
+    const writing = Promise.withResolvers<void>();
+    const store = new NotedStore(() => writing.promise);
+    const bySteps = training(store, { everySteps: 2 });
+    expect(vi.getTimerCount()).toBe(0);
+    bySteps.send(batch(0), batch(1));
+    await writtenTo(store, 1);
+    expect(vi.getTimerCount()).toBe(0);
+    const ending = new NotedStore(() => writing.promise);
+    const { send, events$, ended } = training(ending, { everyMs, everySteps: 2, atEnd: false });
+    send(batch(0), batch(1));
+    await writtenTo(ending, 1);
+    events$.complete();
+    writing.resolve();
+    await new Promise(setImmediate);
+    expect(ended).toHaveBeenCalledOnce();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('of parameters that come from a checkpoint, none is taken before there is news', async () => {
+    const params = model();
+    params.load({ w: [1, 2] }, { version: 7 });
+    const store = new NotedStore();
+    const ended = vi.fn();
+    const events$ = new Subject<TrainingEvent>();
+    events$.pipe(momentum(params), checkpoint(store, { everyMs, params })).subscribe({ complete: ended });
+    vi.advanceTimersByTime(5 * everyMs);
+    events$.complete();
+    await new Promise(setImmediate);
+    expect(ended).toHaveBeenCalledOnce();
+    expect(store.written).toEqual([]);
+  });
+
+  it('a stream that fails says why, and passes on what came before', () => {
+    const seen = vi.fn();
+    const updates$ = new Subject<never>();
+    updates$.pipe(checkpoint(new NotedStore(), { everyMs })).subscribe({ error: seen });
+    updates$.error('why');
+    expect(seen).toHaveBeenCalledExactlyOnceWith('why');
+  });
+
   it('its timer keeps no process alive', () => {
     vi.useRealTimers();
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
@@ -377,7 +435,11 @@ it('ten checkpoints that fail in a row end the training, unless another number i
     await new Promise(setImmediate);
   }
   expect(ended).toHaveBeenCalledExactlyOnceWith(
-    expect.objectContaining({ key: 'checkpointsFail', details: { count: 10, last: 'the disk is full' } }),
+    expect.objectContaining({
+      key: 'checkpointsFail',
+      details: { count: 10, last: 'the disk is full' },
+      cause: new Error('the disk is full'),
+    }),
   );
   expect(warned).toHaveBeenCalledTimes(9);
   expect(warned).toHaveBeenCalledWith(expect.stringContaining('the disk is full'), { code: 'RXGRAD_CHECKPOINT_FAILED' });

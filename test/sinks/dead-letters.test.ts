@@ -439,6 +439,23 @@ describe('a sink of dead letters', () => {
     expect(waiting).toHaveLength(1);
   });
 
+  it('passes a fault on as it is, and says once what the topic is', async () => {
+    for (const [error, expected] of [
+      [new TypeError('a fault'), new TypeError('a fault')],
+      [
+        new RxgradError('oversizedRecord', { where: topic, expected: 100, got: 110 }),
+        expect.objectContaining({ message: expect.stringMatching(/^Dead letters to "g.dead": the letter of g\/0@0 has/) }),
+      ],
+    ] as const) {
+      const { transport, waiting } = slowTransport(topic);
+      const letters = deadLetters(transport, { topic });
+      letters.next(rejected(0));
+      await eventually(() => expect(waiting).toHaveLength(1));
+      waiting[0]!.fail(error);
+      await expect(letters.flushed()).rejects.toEqual(expected);
+    }
+  });
+
   it('tries again what may succeed later, but not at once', async () => {
     const { transport, waiting } = slowTransport(topic);
     const letters = deadLetters(transport, { topic });
