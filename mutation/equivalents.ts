@@ -11,6 +11,8 @@ export interface Equivalent {
 const gate = 'src/gates/running-gate.ts';
 const kafka = 'src/checkpoints/kafka-checkpoints.ts';
 const letter = 'src/sinks/dead-letter.ts';
+const codec = 'src/sources/codec.ts';
+const knownAgain = 'a header is known again only to save reading it';
 const nobodyHears = 'what is published where nobody has subscribed, nobody hears';
 
 export const equivalents: readonly Equivalent[] = [
@@ -98,5 +100,19 @@ export const equivalents: readonly Equivalent[] = [
     code: 'if (!isRxgradError(error)) throw error;',
     becomes: 'false',
     reason: 'what has neither a key nor a disposition is thrown below',
+  },
+  { file: codec, code: "if (value === undefined || typeof value === 'string')", becomes: 'true', reason: knownAgain },
+  {
+    file: codec,
+    code: "if (value === undefined || typeof value === 'string')",
+    becomes: "typeof value !== 'string'",
+    reason: knownAgain,
+  },
+  { file: codec, code: 'if (sameBytes(value, last)) return lastText;', becomes: 'false', reason: knownAgain },
+  {
+    file: 'src/sources/log-schema.ts',
+    code: '  readLogId(where, database);',
+    becomes: ';',
+    reason: 'the id is read, and so checked, again when the ends beside the log are opened',
   },
 ];

@@ -119,6 +119,8 @@ describe('an event on the wire', () => {
     const workerOf = (ce_source: string | Uint8Array) =>
       (decode({ value, headers: { ...bytes, ce_source } }, decoder) as GradientBatch).facts.worker;
     expect([within('w1'), 'w2', within('w1'), within('w2')].map(workerOf)).toEqual(['w1', 'w2', 'w1', 'w2']);
+    // A text is not taken for the bytes that its digits are.
+    expect([workerOf('12'), workerOf(Uint8Array.of(1, 2))]).toEqual(['12', '\u0001\u0002']);
     const [long, other] = [within('x'.repeat(2000)), within(`${'x'.repeat(1999)}y`)];
     expect(workerOf(long)).not.toBe(workerOf(other));
     expect(workerOf(within('w2'))).toBe('w2');

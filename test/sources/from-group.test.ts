@@ -177,6 +177,8 @@ describe('the partitions of a group', () => {
     expect(left).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
     expect(left).toBe(true);
+    // Nor again, where it is not this member's any more.
+    await onRevoked!([0]);
   });
 
   it('hand out nothing any more of what waits for room when they move', async () => {

@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type EmbeddedLogOptions, embeddedLog } from '../../src/sources/embedded-log.ts';
 import { LogEnds } from '../../src/sources/log-ends.ts';
 import { readAll } from '../../src/sources/read-all.ts';
@@ -137,6 +137,16 @@ describe('a log whose tables are others than it wrote', () => {
 });
 
 describe('a log', () => {
+  it('that is refused is not left open', () => {
+    const closed = vi.spyOn(DatabaseSync.prototype, 'close');
+    onTestFinished(() => void closed.mockRestore());
+    const other = new DatabaseSync(path);
+    other.exec('CREATE TABLE users (id INTEGER)');
+    expect(() => embeddedLog(path)).toThrow('another SQLite database');
+    expect(closed).toHaveBeenCalledOnce();
+    other.close();
+  });
+
   it.each<[EmbeddedLogOptions, RegExp]>([
     [{ synchronous: 'off' as never }, /synchronous: expected "full" or "normal", got off/],
     [{ pollIntervalMs: 0 }, /pollIntervalMs: expected a number from 1, got 0/],

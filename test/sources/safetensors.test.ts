@@ -150,6 +150,9 @@ describe('safetensors', () => {
     expect(scaleOf([3, 4], 1)).toEqual([1, { begin: 12, length: 1 }]);
     expect(scaleOf([3, 4], 3)).toEqual([1, { begin: 12, length: 3 }]);
     expect(scaleOf([], 1)).toEqual([1, { begin: 1, length: 1 }]);
+    // They are written as they were read.
+    const { layout, payload } = accepted(bytes([3, 4], 3));
+    expect(accepted(writeSafetensors(layout, payload)).layout).toEqual(layout);
     expect(problem(bytes([3, 4], 4))).toContain('one for each row of [3,4], got 4');
     expect(problem(bytes([3, 4], 0))).toContain('got 0');
   });
