@@ -261,6 +261,21 @@ it('does not mind that others take away at the same time what it takes away', as
   expect(await readdir(folder)).toHaveLength(1);
 });
 
+it('keeps nothing of what it removes, and puts back what stays', async () => {
+  const owner = await FolderOwner.claim('store', folder, async () => false);
+  const [own] = await ownersIn();
+  for (const name of ['gone', 'stays']) await writeFile(join(folder, name), name);
+  await owner.remove(join(folder, 'gone'));
+  await owner.remove(join(folder, 'stays'), async () => {
+    expect(await readdir(folder)).not.toContain('stays');
+    return true;
+  });
+  await owner.remove(join(folder, 'never there'));
+  expect((await readdir(folder)).sort()).toEqual([own, 'stays']);
+  expect(await readFile(join(folder, 'stays'), 'utf8')).toBe('stays');
+  expect(await readdir(join(folder, own!))).toEqual(['owner.json']);
+});
+
 it('ends a training that another one takes over from, also while it has nothing to write', async () => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
   onTestFinished(() => void vi.useRealTimers());

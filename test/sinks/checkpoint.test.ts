@@ -274,6 +274,7 @@ describe('checkpoints of a quiet stream', () => {
     vi.advanceTimersByTime(everyMs / 2);
     send(batch(0), batch(1));
     await writtenTo(store, 1);
+    expect(vi.getTimerCount()).toBe(1);
     send(batch(2));
     vi.advanceTimersByTime(everyMs - 1);
     await new Promise(setImmediate);
@@ -399,10 +400,10 @@ describe('a store of checkpoints that another one may take over', () => {
   });
 });
 
-it('a checkpoint that fails once the stream was left is nobody’s concern', async () => {
+it.each([1, 5])('a checkpoint that fails once the stream was left is nobody’s concern, of %i', async (maxFailuresInARow) => {
   const writing = Promise.withResolvers<void>();
   const store = new NotedStore(() => writing.promise);
-  const { send, subscription, ended } = training(store, { everySteps: 1, maxFailuresInARow: 1 });
+  const { send, subscription, ended } = training(store, { everySteps: 1, maxFailuresInARow });
   const [warned, unhandled, closed] = [vi.fn(), vi.fn(), vi.spyOn(Sealer.prototype, 'close')];
   process.on('warning', warned);
   process.on('unhandledRejection', unhandled);
