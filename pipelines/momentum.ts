@@ -1,5 +1,6 @@
-import { fromEvent, identity, lastValueFrom, takeUntil } from 'rxjs';
+import { identity, lastValueFrom, takeUntil } from 'rxjs';
 import { storeOf, storeOptions } from '../src/cli/checkpoint-store.ts';
+import { ended } from '../src/cli/ended.ts';
 import { Meter, percentiles } from '../src/cli/meter.ts';
 import { readOptimizer } from '../src/cli/optimizer-file.ts';
 import type { Pipeline, PipelineContext, PipelineOptions } from '../src/cli/pipeline.ts';
@@ -11,6 +12,7 @@ import {
   type CheckpointStore,
   checkpoint,
   deadLetters,
+  type FromTransportOptions,
   fromTransport,
   HotSwapSession,
   hotSwap,
@@ -18,6 +20,7 @@ import {
   optimizer,
   type Parameters,
   type PublishWeightsOptions,
+  placeOfState,
   publishWeights,
   type Recovered,
   type RecoverOptions,
@@ -35,7 +38,11 @@ export const pipeline: Pipeline = {
   options: [
     { flags: '--model <file>', summary: 'ONNX model, with its weights as initializers', required: true },
     { flags: '--topic <name>', summary: 'topic of the gradients', required: true },
-    { flags: '--from <place>', summary: 'where to begin: beginning or end', default: 'beginning', choices: ['beginning', 'end'] },
+    {
+      flags: '--from <place>',
+      summary: 'where to begin: beginning or end (default: behind what the state of --load-state contains, else beginning)',
+      choices: ['beginning', 'end'],
+    },
     {
       flags: '--partition <which>',
       summary: 'of a topic with several: the number of the one that is read, or any-order (default: the topic must have one)',
@@ -88,10 +95,10 @@ async function run(context: PipelineContext): Promise<void> {
     const partitions = partitionsOf(options);
     const source = store
       ? await recovered(session.params, store, transport, { topic, partitions }, report)
-      : { from: startOf(options), partitions };
+      : await startOf(options, { transport, topic, partitions }, report);
     const updates$ = fromTransport(transport, { topic, ...source, ...(options.untilEnd ? { until: 'end' } : {}) }).pipe(
       // Before the scan: what has come is checkpointed as the run ends.
-      takeUntil(fromEvent(signal, 'abort')),
+      takeUntil(ended(signal)),
       optimizer(session.params, config, { rejections: rejectionsOf(context) }),
       store ? checkpoint(store, { ...intervalOf(options), params: session.params }) : identity,
       hotSwap(session),
@@ -108,7 +115,18 @@ async function run(context: PipelineContext): Promise<void> {
   }
 }
 
-const startOf = (options: PipelineOptions): 'end' | 'beginning' => (options.from === 'end' ? 'end' : 'beginning');
+/** Where to begin without checkpoints: as told, or behind what a loaded state contains. */
+async function startOf(
+  { from, loadState }: PipelineOptions,
+  log: Pick<RecoverOptions, 'transport' | 'topic' | 'partitions'>,
+  report: Reporter,
+): Promise<Pick<FromTransportOptions, 'from' | 'partitions' | 'seen' | 'topicId'>> {
+  const place = from === undefined && loadState !== undefined ? await placeOfState(String(loadState), log) : null;
+  if (!place) return { from: from === 'end' ? 'end' : 'beginning', partitions: log.partitions };
+  const offsets = [...place.from].map(([partition, next]) => `${log.topic}/${partition}@${next}`);
+  report.line(`goes on at ${offsets.join(', ')}, behind what ${loadState} contains`);
+  return place;
+}
 
 function partitionsOf({ partition }: PipelineOptions): RecoverOptions['partitions'] {
   if (partition === undefined || partition === 'any-order') return partition;

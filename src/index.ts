@@ -4,6 +4,7 @@ export { type Blamed, type BlameOptions, blame } from './checkpoints/blame.ts';
 export type { AbandonedCourse, CheckpointEntry, CheckpointStore } from './checkpoints/checkpoint-store.ts';
 export { FileCheckpoints, type FileCheckpointsOptions } from './checkpoints/file-checkpoints.ts';
 export { KafkaCheckpoints, type KafkaCheckpointsOptions } from './checkpoints/kafka-checkpoints.ts';
+export { placeOfState } from './checkpoints/place-of-state.ts';
 export { type Recovered, type RecoverOptions, recover } from './checkpoints/recover.ts';
 export { type Moment, type ReplayOptions, replay } from './checkpoints/replay.ts';
 export { type PartitionTraining, type TrainPartitionsOptions, trainPartitions } from './checkpoints/train-partitions.ts';

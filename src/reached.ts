@@ -1,6 +1,7 @@
-import type { Delivery, Place } from './events.ts';
+import type { Delivery, Place, Position } from './events.ts';
 import type { LogRecord } from './record.ts';
 import { markOf, type RecordMark } from './record-mark.ts';
+import { NowAndThen } from './seen/now-and-then.ts';
 
 /** The offset of the next record by topic and partition, as plain data. */
 export type Positions = [topic: string, partition: number, next: number][];
@@ -19,6 +20,8 @@ interface Next {
   readonly topic: string;
   readonly partition: number;
   next: number;
+  /** How far this run has come, wherever it began. */
+  passed: number;
   topicId: string | null;
   /** The last record that is contained: as it came, until somebody asks for its mark. */
   last: LogRecord | RecordMark | null;
@@ -30,6 +33,7 @@ interface Next {
  */
 export class Reached {
   readonly #partitions: Next[] = [];
+  readonly #outOfOrder = new NowAndThen('RXGRAD_ORDER_CHANGED');
   // Most records follow one of the same partition.
   #last: Next | null = null;
   #newestMs: number | null | undefined = null;
@@ -37,8 +41,23 @@ export class Reached {
   /** Notes an event that the state contains, and with it all before it in its partition. */
   note(delivery: Delivery | null): void {
     if (!delivery) return;
-    if (!delivery.covers) this.#pass(delivery);
-    else for (const place of delivery.covers) this.#pass(place);
+    const { covers = [delivery], position } = delivery;
+    if (covers.length > 0 && covers.every((place) => this.#isPassed(place))) this.#warn(position);
+    for (const place of covers) this.#pass(place);
+  }
+
+  /** Whether this run has dealt with a later event of the same partition. */
+  #isPassed({ position: { topic, partition, offset } }: Place): boolean {
+    return offset < this.#of(topic, partition).passed;
+  }
+
+  #warn({ topic, partition, offset }: Position): void {
+    this.#outOfOrder.warn(
+      (count) =>
+        `${topic}/${partition}@${offset} came after a later event of its partition, the ${count}. one that did. An operator in front of the scan ` +
+        'changes the order, or a source hands events out twice: a checkpoint counts all events before the last one as contained, so a crash ' +
+        'loses what such an operator still holds. Keep the order of a partition (concatMap in the place of mergeMap)',
+    );
   }
 
   state(): Positions {
@@ -79,6 +98,7 @@ export class Reached {
     if (record === undefined) this.#newestMs = undefined;
     else if (this.#newestMs !== undefined && record.timestampMs > (this.#newestMs ?? Number.NEGATIVE_INFINITY))
       this.#newestMs = record.timestampMs;
+    known.passed = Math.max(known.passed, offset + 1);
     if (offset < known.next) return;
     known.next = offset + 1;
     known.last = record ?? null;
@@ -90,6 +110,7 @@ export class Reached {
       if (one.topic !== topic) continue;
       if (one.topicId !== null && one.topicId !== topicId) {
         one.next = 0;
+        one.passed = 0;
         one.last = null;
       }
       one.topicId = topicId;
@@ -100,7 +121,7 @@ export class Reached {
     const known = this.#partitions.find((one) => one.partition === partition && one.topic === topic);
     if (known) return known;
     const topicId = this.#partitions.find((one) => one.topic === topic)?.topicId ?? null;
-    const added: Next = { topic, partition, next: 0, topicId, last: null };
+    const added: Next = { topic, partition, next: 0, passed: 0, topicId, last: null };
     this.#partitions.push(added);
     return added;
   }

@@ -22,17 +22,20 @@ export function workerOf(id: HeaderValue | undefined): string | undefined {
   const text = typeof id === 'string' ? id : workerText(id);
   if (text === NO_WORKER) return undefined;
   // Somebody's name may look like the digest of another's.
-  return HASHED.test(text) ? digestOf(text) : boundedWorker(text);
+  return HASHED.test(text) ? digestOf(workerBytes(text)) : boundedWorker(text);
 }
 
-/** An id of at most 1,024 bytes: the given one, or its digest. */
+/** An id of at most 1,024 bytes: the given one, or its digest. So is one with halves of surrogates that no bytes are read as. */
 export function boundedWorker(worker: string): string {
+  if (!worker.isWellFormed() && workerText(workerBytes(worker)) !== worker) return digestOf(Buffer.from(worker, 'utf16le'));
   // No UTF-16 unit has more than 3 bytes.
-  return 3 * worker.length > MAX_ID_BYTES && workerBytes(worker).byteLength > MAX_ID_BYTES ? digestOf(worker) : worker;
+  return 3 * worker.length > MAX_ID_BYTES && workerBytes(worker).byteLength > MAX_ID_BYTES
+    ? digestOf(workerBytes(worker))
+    : worker;
 }
 
-function digestOf(worker: string): string {
-  return `sha256:${createHash('sha256').update(workerBytes(worker)).digest('hex')}`;
+function digestOf(id: Uint8Array): string {
+  return `sha256:${createHash('sha256').update(id).digest('hex')}`;
 }
 
 /** The bytes that {@link workerOf} reads as this id. */

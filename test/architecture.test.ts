@@ -57,7 +57,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   observe: ['events', 'errors', 'optimizers'],
   once: ['seen', 'worker-id', 'events', 'errors'],
   'record-mark': ['record'],
-  reached: ['events', 'record', 'record-mark'],
+  reached: ['seen', 'events', 'record', 'record-mark'],
   stages: [
     'worker-id',
     'staleness',

@@ -21,8 +21,8 @@ export interface CheckpointFacts {
   readonly seen?: OnceState | undefined;
   /** How the scan was set up, where one has run. */
   readonly recipe?: Recipe | undefined;
-  /** The stages that its last batch came through. */
-  readonly stages: readonly StageRecipe[];
+  /** The stages that its last batch came through; null where none has come since they may have changed. */
+  readonly stages: readonly StageRecipe[] | null;
   /** SHA-256 of the file with zeros in the place of these 64 digits. */
   readonly checksum: string;
 }
@@ -103,6 +103,11 @@ export function movedTo(file: Uint8Array, place: PlaceInTopic, where: string): U
   return changed;
 }
 
+/** Whether a state dict says anything of itself: one that others wrote does not. */
+export function hasFacts(file: Uint8Array, where: string): boolean {
+  return readTensorFileHeader(file, failing(where)).metadata['rxgrad.version'] !== undefined;
+}
+
 /** Reads what a state dict says of itself; its checksum is not looked at. */
 export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));
@@ -110,7 +115,7 @@ export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));
   const facts = parsePartialFacts(stateOf(metadata, where), where);
-  const { steps = 0, epochs = 0, positions = [], log, recipe, stages = [] } = facts;
+  const { steps = 0, epochs = 0, positions = [], log, recipe, stages = null } = facts;
   const seen = seenOf(facts, readArrays(file, begin, entries, failing(where)));
   return { version, steps, epochs, positions, log, seen, recipe, stages, checksum: metadata[CHECKSUM] ?? '' };
 }

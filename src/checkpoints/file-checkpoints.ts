@@ -55,7 +55,10 @@ export class FileCheckpoints implements CheckpointStore {
   async list(): Promise<CheckpointEntry[]> {
     const names = await this.#names();
     const pinned = new Set(names.filter((name) => name.endsWith('.pinned')));
-    const found = names.flatMap((name) => fileName.exec(name)?.[1] ?? []);
+    // A number beyond those is nobody's version.
+    const found = names
+      .flatMap((name) => fileName.exec(name)?.[1] ?? [])
+      .filter((digits) => Number.isSafeInteger(Number(digits)));
     const entries = await Promise.all(found.map((digits) => this.#entry(digits, pinned.has(`${digits}.pinned`))));
     return entries.filter((entry) => entry !== null).sort((a, b) => b.version - a.version);
   }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import { channels } from '../observe/channels.ts';
@@ -8,6 +9,7 @@ import { movedTo } from './checkpoint-file.ts';
 import type { CheckpointStore } from './checkpoint-store.ts';
 import { newestWhole, type OpenedCheckpoint } from './opened-checkpoint.ts';
 import { placeInLog, placeOfOffsets, type SourcePlace } from './place-in-log.ts';
+import { placeOfState } from './place-of-state.ts';
 import { RetentionWatch } from './retention-watch.ts';
 import { Sealer } from './sealer.ts';
 
@@ -55,9 +57,7 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
-  // Until then another one may write and remove: what is read would be a mixture.
-  if (options.takeOver !== false) await store.takeOver?.();
-  const start = await beginningOf(store, options);
+  const start = await ownBeginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();
   if (!start) return { version: params.version, source: { ...(await begin(params, store, options)), watch } };
@@ -67,6 +67,16 @@ export async function recover(params: Parameters, store: CheckpointStore, option
   await retention.check(facts);
   if (channels.recovery.hasSubscribers) channels.recovery.publish({ kind: 'recovery', at: store.name, version: facts.version });
   return { version: facts.version, source: { ...place, seen: facts.seen, watch } };
+}
+
+/** Takes the store over, but not where training cannot go on: whoever is pointed at another log, say, ends nobody that runs. */
+async function ownBeginningOf(store: CheckpointStore, options: RecoverOptions): ReturnType<typeof beginningOf> {
+  const listed = await store.list();
+  const start = await beginningOf(store, options);
+  if (options.takeOver === false || !store.takeOver) return start;
+  await store.takeOver();
+  // Until then another one may write and remove: what was read may be a mixture.
+  return isDeepStrictEqual(await store.list(), listed) ? start : beginningOf(store, options);
 }
 
 /** The checkpoint to begin from, and its place in the log; null where there is none yet. */
@@ -99,22 +109,32 @@ async function requireNone(store: CheckpointStore, upTo: number): Promise<void> 
   throw new RxgradError('unknownVersion', { store: store.name, expected: versions.join(', '), got: `up to ${upTo}` });
 }
 
-/** The weights that training begins with are the first checkpoint: after a crash they are the same, wherever they came from. */
+/**
+ * The weights that training begins with are the first checkpoint: after a crash they are the same, wherever they came from. A state that was
+ * loaded goes on behind what it contains of the topic.
+ */
 async function begin(
   params: Parameters,
   store: CheckpointStore,
   { transport, topic, partitions }: RecoverOptions,
-): Promise<SourcePlace> {
-  const starts = await transport.startOffsets(topic);
-  const only = chosenPartition(topic, partitions, starts.length);
-  const from = new Map([...starts.entries()].filter(([partition]) => only === null || partition === only));
-  const place = await placeOfOffsets(transport, topic, from);
+): Promise<SourcePlace & { readonly seen?: OnceState | undefined }> {
   const sealer = new Sealer();
   try {
-    await store.write(params.version, movedTo(await sealer.seal(params), place, store.name));
+    const file = await sealer.seal(params);
+    // A state that was loaded may contain a part of the log.
+    const contained = await placeOfState(file, { transport, topic, partitions });
+    if (contained) {
+      await store.write(params.version, file);
+      return contained;
+    }
+    const starts = await transport.startOffsets(topic);
+    const only = chosenPartition(topic, partitions, starts.length);
+    const from = new Map([...starts.entries()].filter(([partition]) => only === null || partition === only));
+    const place = await placeOfOffsets(transport, topic, from);
+    await store.write(params.version, movedTo(file, place, store.name));
+    const { topicId } = place;
+    return { from, ...(partitions === undefined ? {} : { partitions }), ...(topicId === null ? {} : { topicId }) };
   } finally {
     await sealer.close();
   }
-  const { topicId } = place;
-  return { from, ...(partitions === undefined ? {} : { partitions }), ...(topicId === null ? {} : { topicId }) };
 }

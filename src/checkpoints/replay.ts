@@ -115,8 +115,8 @@ function containsNothingAfter(timeMs: number, newestMs: number | null | undefine
 /** Stages and scan as a checkpoint says that they were. */
 function saidBy({ recipe, stages, steps }: CheckpointFacts, where: string): ScanOver {
   // The first batch tells the stages: behind an epoch alone, say, they are not known yet.
-  if (recipe && steps > 0) return (params) => fromRecipe(params, recipe, stages);
-  const got = `${where}, from before the first step; give the scan yourself`;
+  if (recipe && stages && steps > 0) return (params) => fromRecipe(params, recipe, stages);
+  const got = `${where}, from before the first step${steps > 0 ? ' since its stages may have changed' : ''}; give the scan yourself`;
   throw new RxgradError('invalidOption', { option: 'scan', expected: 'a checkpoint that says how it was', got });
 }
 

@@ -93,7 +93,10 @@ async function show({ store, report }: Context, version: number): Promise<void> 
       ['steps', String(facts.steps)],
       ['epochs', String(facts.epochs)],
       ['optimizer', recipe ? `${recipe.optimizer}(${JSON.stringify(recipe.options)})` : 'none has run'],
-      ['stages', stages.map(([name, given]) => `${name}(${JSON.stringify(given)})`).join(' → ') || 'none'],
+      [
+        'stages',
+        stages ? stages.map(([name, given]) => `${name}(${JSON.stringify(given)})`).join(' → ') || 'none' : 'not known yet',
+      ],
       ...positions.map(([topic, partition, next]) => [`next offset of ${topic}/${partition}`, String(next)]),
       ...(new Set(positions.map(([topic]) => topic)).size < positions.length
         ? [['order', 'as records of several partitions arrived: other bits each time']]

@@ -222,11 +222,17 @@ export class Stepper {
     return {
       steps: this.#steps,
       counts: [...this.#state.counts],
-      ...(this.#steps > 0 ? { stages: this.#expected ? [...this.#expected] : stagesOf(operationsOf(this.#pending)) } : {}),
+      ...this.#stages(),
       ...(history.versions.length > 0 ? { history } : {}),
       ...(this.#outliers ? { norms: this.#outliers.state() } : {}),
       ...(this.#average ? { averaged: [...this.#average.counts] } : {}),
     };
+  }
+
+  /** The stages in front: those that are expected, or that batches come through; not known where none has come since others may be. */
+  #stages(): Pick<StepperFacts, 'stages'> {
+    if (this.#expected) return { stages: [...this.#expected] };
+    return this.#steps > 0 && this.#layout ? { stages: stagesOf(operationsOf(this.#pending)) } : {};
   }
 
   /** Goes on from what was kept: all of it where it was a scan's own, else the tensors. */

@@ -21,6 +21,8 @@ export interface DeadLetter {
   readonly partition: number;
   /** Where the record stood; null where the event was made in the process that rejected it. */
   readonly position: Position | null;
+  /** The id of the topic that it stood in, where its transport knows one: a topic of the same name may have been made since. */
+  readonly topicId: string | null;
   readonly reason: string;
   readonly code: string;
   readonly message: string;
@@ -68,6 +70,7 @@ export function readDeadLetter({ offset, headers, timestampMs }: LogRecord, part
     offset,
     partition,
     position: topic === null ? null : position,
+    topicId: text('rxgrad_topic_id'),
     reason,
     code: text('rxgrad_code') ?? '',
     message: text('rxgrad_message') ?? '',
@@ -116,6 +119,7 @@ function deadLetter(rejected: Rejection, place: Place | null): NewRecord {
     own.rxgrad_partition = String(position.partition);
     own.rxgrad_offset = String(position.offset);
   }
+  if (place?.topicId !== undefined) own.rxgrad_topic_id = place.topicId;
   if (place?.record) own.rxgrad_timestamp = String(place.record.timestampMs);
   return {
     key: key instanceof Uint8Array ? detached(key) : (key ?? null),

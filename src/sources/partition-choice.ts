@@ -23,7 +23,8 @@ export function warnOfAnyOrder(topic: string, count: number): void {
   if (count < 2) return;
   process.emitWarning(
     `Topic "${topic}": its ${count} partitions are taken in the order in which they arrive. ` +
-      'No gradient is lost or applied twice, but the weights come to other bits each time',
+      'The weights come to other bits each time, and a batch that was sent to two partitions is applied twice: ' +
+      'sequences of workers are compared within a partition',
     { code: 'RXGRAD_ANY_ORDER' },
   );
 }

@@ -1,5 +1,6 @@
 import { concat, concatMap, defer, finalize, type OperatorFunction } from 'rxjs';
 import * as v from 'valibot';
+import { type RejectionReason, RxgradError } from '../errors.ts';
 import {
   acknowledge,
   type Delivery,
@@ -9,6 +10,7 @@ import {
   type OnceState,
   type Position,
   placeOf,
+  type Rejection,
   rejection,
   type TrainingEvent,
   withoutNorm,
@@ -33,7 +35,8 @@ const schema = v.strictObject({ applyAtEnd: v.optional(v.boolean(), false) });
  * Merges every `k` gradient batches into one: their mean, weighted by batch size (1 where a batch has none), for each parameter
  * over the batches that carry it. Operations of earlier stages are done to each batch first. The end of an epoch merges the
  * batches that have come; the end of the stream does not, unless `applyAtEnd` says so. Other events pass at once; batches that
- * cannot be used (duplicates, values that are not finite, other shapes) become rejections.
+ * cannot be used (duplicates, values that are not finite, a parameter of another shape than those before it) become rejections.
+ * Where more were rejected for their shape than wait, those that wait are the wrong ones, and are rejected, too.
  *
  * A retried dead letter is a step of its own: only the scan knows whether it was applied before.
  *
@@ -66,6 +69,8 @@ class Merging {
   readonly #accumulator = new Accumulator();
   readonly #mark: (pending: Pending | null, done: boolean) => Pending;
   #parts: GradientBatch[] = [];
+  /** How many did not fit them. */
+  #misfits = 0;
   /** The parts, and the events that have passed since the first of them. */
   #taken: TrainingEvent[] = [];
   /** Merged batches that nobody is known to have dealt with yet: a stage may have dropped them. */
@@ -79,13 +84,16 @@ class Merging {
     this.#mark = marker(size, applyAtEnd);
   }
 
-  /** Takes an event in, and returns what is to be passed on. */
-  take(event: TrainingEvent): TrainingEvent[] {
+  /** Takes an event in, and gives what is to be passed on; what comes next sees the weights that it came to. */
+  *take(event: TrainingEvent): Generator<TrainingEvent> {
     this.#goOn(event.delivery?.source.seen);
-    if (event instanceof GradientBatch) return this.#add(event);
+    if (event instanceof GradientBatch) yield* this.#add(event);
     // One that does not count ends nothing: the scan rejects it.
-    if (event.kind === 'epoch' && !this.#once.refuseEpoch(event)) return [...this.#merge(), this.#tell(event)];
-    return [this.#pass(event)];
+    else if (event.kind !== 'epoch' || this.#once.refuseEpoch(event)) yield this.#pass(event);
+    else {
+      yield* this.#merge();
+      yield this.#tell(event);
+    }
   }
 
   /** What is to be passed on as the stream ends. */
@@ -104,18 +112,58 @@ class Merging {
   }
 
   dispose(): void {
-    this.#accumulator.clear();
+    this.#begin();
   }
 
-  #add(batch: GradientBatch): TrainingEvent[] {
-    if (batch.facts.worker?.startsWith(RETRY))
-      return [this.#pass(new GradientBatch(batch.message, this.#mark(batch.pending, false)))];
-    const error = this.#once.refuse(batch) ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
-    if (error) return [this.#pass(rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch }))];
+  #begin(): void {
+    this.#accumulator.clear();
+    this.#parts = [];
+    this.#taken = [];
+    this.#misfits = 0;
+  }
+
+  *#add(batch: GradientBatch): Generator<TrainingEvent> {
+    if (batch.facts.worker?.startsWith(RETRY)) {
+      yield this.#pass(new GradientBatch(batch.message, this.#mark(batch.pending, false)));
+      return;
+    }
+    const repeated = this.#once.refuse(batch);
+    const misfit = repeated ? null : this.#accumulator.misfit(batch);
+    if (misfit && ++this.#misfits > this.#parts.length) {
+      yield* this.#giveUp(batch, misfit);
+      return;
+    }
+    const error = repeated ?? misfit ?? (this.#size === 1 ? null : this.#accumulator.add(batch));
+    if (error) {
+      yield this.#pass(refused(batch, error));
+      return;
+    }
     this.#once.applied(batch);
     this.#parts.push(batch);
     this.#taken.push(batch);
-    return this.#parts.length === this.#size ? this.#merge() : [];
+    if (this.#parts.length === this.#size) yield* this.#merge();
+  }
+
+  /** Rejects the batches that have come, and the one that says they are of the wrong shape, since most do: it covers them all. */
+  *#giveUp(batch: GradientBatch, misfit: Refused): Generator<TrainingEvent> {
+    const parts = this.#parts;
+    const taken = this.#taken;
+    const { parameter, expected: got, got: expected } = misfit.details;
+    for (const part of parts) {
+      const details = {
+        where: placeOf(part.delivery),
+        parameter: String(parameter),
+        expected: String(expected),
+        got: String(got),
+      };
+      yield this.#pass(refused(part, new RxgradError('wrongShape', details)));
+    }
+    this.#begin();
+    const delivery = deliveryOf([batch], [...taken, batch]);
+    const merged = [...(delivery?.merged ?? []), ...parts.map(({ facts, delivery }) => ({ facts, delivery }))];
+    const last =
+      batch.delivery && delivery ? { ...batch.delivery, covers: delivery.covers, source: delivery.source, merged } : null;
+    yield this.#tell({ ...refused(batch, misfit), delivery: last });
   }
 
   /** Merges the batches that have come, in the order in which they came. */
@@ -123,8 +171,6 @@ class Merging {
     const parts = this.#parts;
     const taken = this.#taken;
     if (parts.length === 0) return [];
-    this.#parts = [];
-    this.#taken = [];
     const delivery = deliveryOf(parts, taken);
     const { message, pending } = parts.at(-1)!;
     // One batch is its own mean, to the bit.
@@ -132,7 +178,7 @@ class Merging {
       parts.length === 1
         ? new GradientBatch({ ...message, delivery }, this.#mark(pending, false))
         : this.#accumulator.mean(factsOf(parts), delivery, this.#mark(pending, true));
-    this.#accumulator.clear();
+    this.#begin();
     if (delivery) this.#unsettled.push({ batch: { facts: merged.facts, delivery }, serial: ++this.#serial });
     return [this.#tell(merged)];
   }
@@ -167,6 +213,12 @@ class Merging {
     };
     return delivered(event, { ...delivery, merged, source: { ...source, done } });
   }
+}
+
+type Refused = RxgradError<RejectionReason>;
+
+function refused(batch: GradientBatch, error: Refused): Rejection {
+  return rejection(error, batch.delivery, batch.facts, { at: 'accumulate', event: batch });
 }
 
 function delivered<E extends TrainingEvent>(event: E, delivery: Delivery): E {

@@ -32,14 +32,19 @@ export class Accumulator {
   readonly #sums = new Map<string, Sum>();
   readonly #rows = new Map<string, Rows>();
 
-  /** Adds a batch, or tells why it cannot be; then nothing was added. */
+  /** Why a batch cannot be added to those that were: a parameter has another form in it. */
+  misfit({ message: { layout, delivery } }: GradientBatch): RxgradError<RejectionReason> | null {
+    for (const tensor of layout.tensors) {
+      const problem = this.#misfit(tensor);
+      if (problem) return new RxgradError('wrongShape', { where: placeOf(delivery), parameter: tensor.name, ...problem });
+    }
+    return null;
+  }
+
+  /** Adds a batch that fits, or tells why it cannot be; then nothing was added. */
   add({ message, pending }: GradientBatch): RxgradError<RejectionReason> | null {
     const { layout, facts, delivery } = message;
     const where = placeOf(delivery);
-    for (const tensor of layout.tensors) {
-      const problem = this.#misfit(tensor);
-      if (problem) return new RxgradError('wrongShape', { where, parameter: tensor.name, ...problem });
-    }
     const { batchSize: weight = 1 } = facts;
     if (!(weight > 0 && weight < Number.POSITIVE_INFINITY))
       return new RxgradError('undecodable', { where, expected: 'a batch size above 0', got: String(weight) });

@@ -93,12 +93,16 @@ const kinds: [string, (context: TestContext) => Promise<Logs>, RegExp][] = [
 describe.each(kinds)('%s that was made anew under the same name', (_, open, message) => {
   it('is refused, and nothing is trained on it', async (context) => {
     const [before, anew] = await open(context);
-    const store = new FileCheckpoints(place());
+    const folder = place();
+    const store = new FileCheckpoints(folder);
     const whole = bitsOf(await train(before, store, 10));
     const params = model();
-    await expect(recover(params, store, { transport: anew, topic })).rejects.toThrow(message);
-    await expect(recover(params, store, { transport: anew, topic })).rejects.toMatchObject({ key: 'otherLog' });
+    const other = new FileCheckpoints(folder);
+    await expect(recover(params, other, { transport: anew, topic })).rejects.toThrow(message);
+    await expect(recover(params, other, { transport: anew, topic })).rejects.toMatchObject({ key: 'otherLog' });
     expect(params.version).toBe(0);
+    // Whoever trains on the right log goes on doing so.
+    await expect(store.confirmOwner()).resolves.toBeUndefined();
     expect((await store.list())[0]!.version).toBe(50);
     const kept = model();
     kept.loadStateDict(await store.read(50));

@@ -36,6 +36,14 @@ it('removes what writers before have left half written, and nothing else', async
   expect((await readdir(at)).filter((name) => name.startsWith('.owner-'))).not.toContain(owner);
 });
 
+it('passes over a name with a number that no version has', async () => {
+  const at = place();
+  const store = new FileCheckpoints(at);
+  await store.write(1, new Uint8Array(5));
+  await writeFile(join(at, '9999999999999999.safetensors'), 'x');
+  expect((await store.list()).map(({ version }) => version)).toEqual([1]);
+});
+
 it('passes over a folder that is named like a checkpoint, with a warning', async () => {
   const at = place();
   const store = new FileCheckpoints(at, { keep: 1 });

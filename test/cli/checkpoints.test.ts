@@ -190,6 +190,15 @@ describe('a checkpoint that is broken', () => {
   });
 });
 
+it('a saved state goes on behind what it contains', () => {
+  const [half, whole] = [`${folder}/half.safetensors`, `${folder}/on.safetensors`];
+  const run = (...args: string[]) => rxgrad('run', 'momentum', '--model', model, ...at, '--until-end', ...args);
+  run('--save-state', half);
+  expect(run('--load-state', half, '--save-state', whole)).toContain(`goes on at gradients/0@60, behind what ${half} contains`);
+  expect(readFileSync(whole)).toEqual(readFileSync(half));
+  expect(run('--load-state', half, '--from', 'beginning')).toMatch(/rejected 60/);
+});
+
 it.each<[string[], RegExp]>([
   [['checkpoint', 'list'], /--checkpoints: expected it, or --checkpoint-topic, got neither/],
   [['checkpoint', 'show', '7', '--checkpoints', '/nowhere'], /expected a version that is there \(none\), got 7/],

@@ -10,8 +10,8 @@ import {
   sgd,
   type TrainingEvent,
 } from 'rxgrad';
-import { lastValueFrom, type OperatorFunction, pipe, tap } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { bufferCount, concatMap, lastValueFrom, type OperatorFunction, pipe, tap } from 'rxjs';
+import { describe, expect, it, vi } from 'vitest';
 import { readTensorFile } from '../../src/params/tensor-file.ts';
 import { model } from './batches.ts';
 
@@ -20,6 +20,47 @@ const bad: NewRecord = { value: Buffer.from('x'), headers: { ce_type: 'rxgrad.gr
 const sequenced = (sequence: number): NewRecord =>
   encodeEvent(gradientBatch({ gradients: { b: new Float32Array([1, 2, 3]) }, worker: 'w', sequence }));
 const inPartition = (partition: number, records: NewRecord[]): NewRecord[] => records.map((one) => ({ ...one, partition }));
+
+describe('an operator that changes the order of a partition', () => {
+  async function warningsOf(stages: OperatorFunction<TrainingEvent, TrainingEvent>): Promise<(string | undefined)[]> {
+    const heard: (string | undefined)[] = [];
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation((message, options) => {
+      if ((options as { code?: string })?.code === 'RXGRAD_ORDER_CHANGED') heard.push(String(message).split(' ')[0]);
+    });
+    const metric = encodeEvent(metricReport({ name: 'loss', value: 1 }));
+    await factsAlong(
+      [...inPartition(0, [0, 1, 2, 3].map(sequenced)), ...inPartition(1, [sequenced(0), metric, bad, sequenced(1)])],
+      stages,
+    );
+    warn.mockRestore();
+    return heard;
+  }
+
+  it('is told of, since a crash could lose what it holds', async () => {
+    expect(
+      await warningsOf(
+        pipe(
+          bufferCount(2),
+          concatMap((pair) => pair.reverse()),
+        ),
+      ),
+    ).toEqual(['g/0@0']);
+    expect(
+      await warningsOf(
+        pipe(
+          accumulate(2),
+          bufferCount(2),
+          concatMap((pair) => pair.reverse()),
+        ),
+      ),
+    ).toHaveLength(1);
+  });
+
+  it.each([1, 2, 3])('is not accumulate(%i)', async (k) => {
+    expect(await warningsOf(accumulate(k, { applyAtEnd: true }))).toEqual([]);
+    expect(await warningsOf(pipe(accumulate(k), accumulate(2)))).toEqual([]);
+  });
+});
 
 /** The facts of the state at each update. */
 async function factsAlong(records: NewRecord[], stages: OperatorFunction<TrainingEvent, TrainingEvent>): Promise<Facts[]> {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { encodeEvent, type GradientBatch, gradientBatch } from 'rxgrad';
 import { describe, expect, it } from 'vitest';
 import { EventDecoder } from '../../src/sources/codec.ts';
-import { workerBytes, workerOf } from '../../src/worker-id.ts';
+import { boundedWorker, workerBytes, workerOf } from '../../src/worker-id.ts';
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
 
@@ -37,6 +37,13 @@ describe('a worker’s id', () => {
     expect(workerOf(a)).not.toBe(workerOf(b));
     expect(workerOf(workerOf(a))).not.toBe(workerOf(a));
     expect(workerOf('x'.repeat(1024))).toBe('x'.repeat(1024));
+  });
+
+  it('made in process may be any text: what no bytes are read as has its digest', () => {
+    const halves = ['\ud800', '\ud801', 'a\udc7f', '\udcc3\udca9'];
+    expect(new Set(halves.map(boundedWorker)).size).toBe(4);
+    for (const half of halves) expect(boundedWorker(half)).toMatch(/^sha256:/);
+    expect(boundedWorker(workerOf(bytes('Jos\xe9'))!)).toBe('Jos\udce9');
   });
 
   it.each([undefined, '', 'rxgrad', Buffer.of(), Buffer.from('rxgrad')])('is missing where the header is %o', (header) => {

@@ -15,9 +15,9 @@ function inLog({ key = null, value = null, headers = {} }: NewRecord, offset: nu
 }
 
 /** The letter of a record that was rejected at an offset, at offset 3 of its own topic's partition 2. */
-function letterOf(record: NewRecord, offset: number | null): LogRecord {
+function letterOf(record: NewRecord, offset: number | null, topicId?: string): LogRecord {
   const position = { topic: 'g', partition: 1, offset: offset ?? 0 };
-  const delivery = offset === null ? null : { position, source: { done() {} }, record: inLog(record, offset) };
+  const delivery = offset === null ? null : { position, source: { done() {} }, record: inLog(record, offset), topicId };
   if (delivery) return inLog(deadLettersOf(rejection(error, delivery))[0]!, 3);
   const headers = { ...record.headers, rxgrad_reason: 'emptyBatch', rxgrad_attempt: '1' };
   return inLog({ ...record, headers }, 3);
@@ -52,6 +52,13 @@ describe('a letter that is sent again', () => {
     });
   });
 
+  it('of a log that was made anew comes from another worker than the one at the same place before', () => {
+    const sources = ['a1', 'b2'].map((id) => retried(letterOf(gradients, 7, id)).headers!.ce_source);
+    expect(sources).toEqual(['retry:g/1@7#a1:tokyo', 'retry:g/1@7#b2:tokyo']);
+    const twice = retried(letterOf(retried(letterOf(gradients, 7, 'a1')), 90, 'b2'));
+    expect(twice.headers!.ce_source).toBe('retry:g/1@7#a1:tokyo');
+  });
+
   it('of a worker that calls itself a retry is a worker of its own all the same', () => {
     const record = { ...gradients, headers: { ...gradients.headers, ce_source: 'retry:mine' } };
     expect(retried(letterOf(record, 7)).headers!.ce_source).toBe('retry:g/1@7:retry:mine');
@@ -74,8 +81,8 @@ describe('a letter that is sent again', () => {
 
 describe('a mark of what was sent again', () => {
   it('is read back, and is no letter', () => {
-    const mark = inLog(retryMark('g/1@7', 'g/0@99'), 4);
-    expect(readRetryMark(mark)).toEqual({ id: 'g/1@7', as: 'g/0@99' });
+    const mark = inLog(retryMark({ id: 'g/1@7', topicId: 'a1', as: 'g/0@99' }), 4);
+    expect(readRetryMark(mark)).toEqual({ id: 'g/1@7', topicId: 'a1', as: 'g/0@99' });
     expect(String(mark.key)).toBe('g/1@7');
     expect(readDeadLetter(mark, 0)).toBeNull();
   });
@@ -90,7 +97,10 @@ describe('a mark of what was sent again', () => {
   });
 
   it('is no letter of a record that has such headers itself', () => {
-    const letter = letterOf({ ...gradients, headers: { ...gradients.headers, ...retryMark('g/1@7', 'g/0@99').headers } }, 8);
+    const letter = letterOf(
+      { ...gradients, headers: { ...gradients.headers, ...retryMark({ id: 'g/1@7', topicId: null, as: 'g/0@99' }).headers } },
+      8,
+    );
     expect(readRetryMark(letter)).toBeNull();
     expect(readRetryMark(letterOf(gradients, 8))).toBeNull();
   });

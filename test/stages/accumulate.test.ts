@@ -3,16 +3,19 @@ import {
   clipByValue,
   epochBoundary,
   GradientBatch,
+  type GradientInput,
   gradientBatch,
   metricReport,
   momentum,
   Parameters,
   type Position,
+  type Rejection,
   sgd,
   type TrainingEvent,
 } from 'rxgrad';
 import { concat, from, lastValueFrom, NEVER, of, throwError, toArray } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
+import { readTensorFile } from '../../src/params/tensor-file.ts';
 import { batch, bitsOf, model } from '../optimizers/batches.ts';
 
 const through = (k: number, ...events: TrainingEvent[]): Promise<TrainingEvent[]> =>
@@ -147,6 +150,46 @@ describe('accumulate', () => {
       'wrongShape',
     ]);
     expect(gradientsOf(events[3]).c).toEqual([2]);
+  });
+
+  it.each<[string, GradientInput]>([
+    ['another length', new Float32Array(5)],
+    ['other dims', { dims: [3, 2], data: new Float32Array(6) }],
+    ['rows of another width', { indices: [0], values: new Float32Array(4), dims: [1, 4] }],
+  ])('loses at most two batches to one in front of them that has %s', (_, odd) => {
+    const params = Parameters.create({ a: { dims: [2, 3] } });
+    const good = (value: number) => gradientBatch({ gradients: { a: { dims: [2, 3], data: new Float32Array(6).fill(value) } } });
+    const bad = gradientBatch({ gradients: { a: odd } });
+    const rejected: Rejection[] = [];
+    of(bad, good(1), good(2), good(3), bad, good(4), good(5), good(6), bad, good(7), good(8))
+      .pipe(accumulate(3), sgd(params, { lr: 1, rejections: { next: (rejection) => rejected.push(rejection) } }))
+      .subscribe();
+    expect([...params][0]!.data[0]).toBe(-4 - 7);
+    expect(rejected.map(({ at, reason }) => `${at} ${reason}`)).toEqual(Array(5).fill('accumulate wrongShape'));
+    expect(rejected.map(({ event }) => event !== bad)).toEqual([true, false, true, false, false]);
+    expect(rejected[1]!.error.message).toContain('"a"');
+  });
+
+  it('lets a scan know what it gave up, and all that came until then', () => {
+    const done: number[] = [];
+    const params = Parameters.create({ a: { dims: [1] } });
+    const part = (offset: number, length: number): GradientBatch =>
+      logged(gradientBatch({ gradients: { a: new Float32Array(length) }, worker: 'w', sequence: offset }), offset, done);
+    const states: unknown[] = [];
+    const rejections = {
+      next: () => void states.push(JSON.parse(readTensorFile(params.stateDict()).metadata['rxgrad.state']!).positions),
+    };
+    of(part(0, 2), part(1, 1), part(2, 1)).pipe(accumulate(3), sgd(params, { rejections })).subscribe();
+    expect(done.toSorted()).toEqual([0, 0, 1, 2]);
+    // Two that did not fit; then the first, which is read again until the last one is dealt with.
+    expect(states).toEqual([[], [], []]);
+    expect(JSON.parse(readTensorFile(params.stateDict()).metadata['rxgrad.state']!).positions).toEqual([['t', 0, 3]]);
+    const again: Rejection[] = [];
+    const next = (rejection: Rejection): void => void again.push(rejection);
+    of(part(0, 2))
+      .pipe(sgd(params, { rejections: { next } }))
+      .subscribe();
+    expect(again.map(({ reason }) => reason)).toEqual(['wrongShape']);
   });
 
   it.each<[string, GradientBatch, string, RegExp]>([

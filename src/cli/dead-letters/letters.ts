@@ -7,6 +7,7 @@ import type { LogRecord, Transport } from '../../sources/transport.ts';
 
 /** A letter as it is listed: without its bytes, and what takes much room. */
 export interface ListedLetter extends Omit<DeadLetter, 'message' | 'code'> {
+  /** Where its record stood; where a topic of that name was made since, with the id of the one before. */
   readonly id: string;
   /** Where it was sent again, the last time. */
   readonly retriedAs: string | null;
@@ -22,15 +23,24 @@ export async function readLetters(transport: Transport, topic: string): Promise<
   const letters = new Map<string, ListedLetter>();
   await readAll(transport, topic, {}, (record, partition) => {
     const mark = readRetryMark(record);
-    const marked = mark && letters.get(mark.id);
-    if (marked) letters.set(mark.id, { ...marked, retriedAs: mark.as });
+    const marked = mark && letters.get(keyOf(mark));
+    if (marked) letters.set(keyOf(mark), { ...marked, retriedAs: mark.as });
     const letter = readDeadLetter(record, partition);
     if (!letter) return;
     const { message: _, code: __, ...rest } = letter;
-    const id = idOf(letter);
-    if (!letters.has(id)) letters.set(id, { ...rest, id, retriedAs: null });
+    const listed = { ...rest, id: idOf(letter), retriedAs: null };
+    if (!letters.has(keyOf(listed))) letters.set(keyOf(listed), listed);
   });
-  return [...letters.values()];
+  const all = [...letters.values()];
+  const present = new Map(all.map(({ position, topicId }) => [position?.topic, topicId]));
+  return all.map((letter) => {
+    const { id, position, topicId } = letter;
+    return topicId === null || topicId === present.get(position?.topic) ? letter : { ...letter, id: `${id}#${topicId}` };
+  });
+}
+
+function keyOf({ id, topicId }: Pick<ListedLetter, 'id' | 'topicId'>): string {
+  return `${id}#${topicId}`;
 }
 
 /** Reads the records of some letters. */

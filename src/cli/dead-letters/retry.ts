@@ -23,7 +23,7 @@ interface RetryOptions extends Filter {
 }
 
 interface Retry {
-  readonly id: string;
+  readonly letter: ListedLetter;
   readonly topic: string;
   readonly record: NewRecord;
 }
@@ -93,9 +93,9 @@ async function sendAll(
       );
       await transport.produce(
         topic,
-        retries.map(({ id }, i) => retryMark(id, placeOf(sent[i]!))),
+        retries.map(({ letter }, i) => retryMark({ id: idOf(letter), topicId: letter.topicId, as: placeOf(sent[i]!) })),
       );
-      for (const [i, { id }] of retries.entries()) console.log(`${printable(id, 300)} sent as ${placeOf(sent[i]!)}`);
+      for (const [i, { letter }] of retries.entries()) console.log(`${printable(letter.id, 300)} sent as ${placeOf(sent[i]!)}`);
     }
   }
 
@@ -104,7 +104,7 @@ async function sendAll(
     const target = targetOf(letter);
     const from = letter.position?.partition ?? 0;
     const partition = from < partitions.get(target)! ? from : 0;
-    portion.push({ id: letter.id, topic: target, record: { ...retriedRecord(record, topic, letter), partition } });
+    portion.push({ letter, topic: target, record: { ...retriedRecord(record, topic, letter), partition } });
     bytes += record.value?.byteLength ?? 0;
     if (portion.length >= MOST_RECORDS || bytes >= MOST_BYTES) await flush();
   });

@@ -105,6 +105,7 @@ async function run({ models, replicas, transport, warmUp, options, log, signal }
     const replica =
       topic === undefined ? null : followWeights(transport!, { topic, model: weightsModel, requests }, session, log);
     if (replica) replicas.set(name, replica);
+    if (stopped.aborted) replica?.stop();
     stopped.addEventListener('abort', () => replica?.stop());
     await replica?.first;
     if (stopped.aborted) return;

@@ -1,6 +1,6 @@
-import type { Socket } from 'node:net';
 import kafkajs, { type Consumer, type EachBatchPayload, type PartitionAssigner } from 'kafkajs';
 import type { RxgradError } from '../../errors.ts';
+import { Connections } from './connections.ts';
 import { fetchBytes, kafkaClient } from './kafka-client.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { guardFetches } from './topic-requests.ts';
@@ -49,13 +49,13 @@ const partitionsAtOnce = 32;
 export function kafkaMember({ settings, groupId, topic, retries, topicId }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
-  const sockets = new Set<Socket>();
+  const connections = new Connections('the member has left');
 
   const kafka = kafkaClient(settings, {
     retries,
     onCluster: (cluster) => guardFetches(cluster, topic, topicId, events.replaced),
     onSocketError: events.socketFailed,
-    onSocket: (socket) => sockets.add(socket.once('close', () => sockets.delete(socket))),
+    onSocket: (socket) => connections.add(socket),
     onLog({ log }) {
       // kafkajs says so nowhere but in its log (2.2.4, ConsumerGroup), where an error may be in the message's place.
       if (String(log.message).startsWith('Offset out of range')) events.outOfRange(Number(log.partition));
@@ -102,24 +102,15 @@ export function kafkaMember({ settings, groupId, topic, retries, topicId }: Memb
     events.passed(payload.partition, Number(payload.lastOffset) + 1, Number(payload.highWatermark));
   });
   on(consumer.events.CRASH, ({ payload }) => {
-    disconnect();
+    connections.end();
     events.crashed(payload.error);
   });
-
-  /**
-   * Ends what kafkajs (2.2.4) has forgotten: a coordinator that it knows from before a restart is no broker of its pool any more, and
-   * leaving the group connects to it once again. Such a connection keeps the process alive.
-   */
-  function disconnect(): void {
-    // It hears of errors, and not of a socket that merely closes.
-    for (const socket of sockets) if (!socket.writableEnded) socket.destroy(new Error('the member has left'));
-  }
 
   return {
     consumer,
     async leave(): Promise<void> {
       await consumer.disconnect().catch(() => undefined);
-      disconnect();
+      connections.end();
     },
     async run(): Promise<void> {
       await consumer.connect();

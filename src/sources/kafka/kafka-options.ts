@@ -66,7 +66,7 @@ export function kafkaSettings(options: KafkaTransportOptions) {
     if (!mechanism.startsWith('SCRAM')) expectOption(allowSecretsWithoutTls, `${where}: ssl`, expected, 'none');
     else warnOfScram(mechanism);
   }
-  return { ...settings, tls, connections: new Connections() };
+  return { ...settings, tls, connections: new Connections('the transport was closed') };
 }
 
 /** Nobody knows what was put where: of all that has to do with certificates and passwords only the mechanism is shown. */
