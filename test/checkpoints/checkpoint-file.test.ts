@@ -44,7 +44,7 @@ describe('a checkpoint that is opened', () => {
   it('says of a model that no step was taken of that nothing was read', () => {
     const bare = writeTensorFile(model().planStateDict({ 'rxgrad.state': '{}' }));
     const { seen, log, recipe, ...facts } = readFacts(bare, 'here');
-    expect(facts).toEqual({ version: 0, steps: 0, epochs: 0, positions: [], stages: [], checksum: '' });
+    expect(facts).toEqual({ version: 0, steps: 0, epochs: 0, positions: [], stages: null, checksum: '' });
     expect([seen, log, recipe]).toEqual([undefined, undefined, undefined]);
     const stateless = changed(checkpointOf(model()), ({ 'rxgrad.state': _, ...metadata }) => metadata);
     expect(openCheckpoint(stateless, 'here')).toMatchObject({ version: 0, steps: 0, positions: [] });

@@ -67,7 +67,7 @@ describe('a letter that is sent again', () => {
   });
 
   it('was rejected once where it does not say how often', () => {
-    const place = { position: null, partition: 2, offset: 3 };
+    const place = { position: null, partition: 2, offset: 3, topicId: null };
     expect(retriedRecord(inLog(encodeEvent(epochBoundary(3)), 3), topic, place).headers).toMatchObject({ rxgrad_attempt: '1' });
   });
 
@@ -92,7 +92,7 @@ describe('a mark of what was sent again', () => {
     expect(read({})).toBeNull();
     expect(read({ rxgrad_reason: 'stale' })).toBeNull();
     expect(read({ rxgrad_retried_as: 'g/0@99' })).toBeNull();
-    expect(read({ rxgrad_retried: 'g/1@7' })).toEqual({ id: 'g/1@7', as: '' });
+    expect(read({ rxgrad_retried: 'g/1@7' })).toEqual({ id: 'g/1@7', topicId: null, as: '' });
     expect(read({ rxgrad_retried: 'g/1@7', rxgrad_reason: 'stale' })).toBeNull();
   });
 
