@@ -9,6 +9,11 @@ export interface Equivalent {
 }
 
 const gate = 'src/gates/running-gate.ts';
+const kafka = 'src/checkpoints/kafka-checkpoints.ts';
+const letter = 'src/sinks/dead-letter.ts';
+const codec = 'src/sources/codec.ts';
+const knownAgain = 'a header is known again only to save reading it';
+const nobodyHears = 'what is published where nobody has subscribed, nobody hears';
 
 export const equivalents: readonly Equivalent[] = [
   { file: gate, code: '#left: Iterator', reason: 'a candidate on held-out examples gets its own before any is taken' },
@@ -36,5 +41,78 @@ export const equivalents: readonly Equivalent[] = [
     file: 'src/inference/pool.ts',
     code: 'if (this.#queue.size === 0 || this.#closed) return;',
     reason: 'saves a look at a queue that is empty; closing empties it',
+  },
+  {
+    file: 'src/checkpoints/file-checkpoints.ts',
+    code: 'if (await isFile(this.#file(version))) await owner.remove',
+    becomes: 'true',
+    reason: 'an owner that removes a file that is not there does not fail either',
+  },
+  { file: kafka, code: 'if (end! > index.next) {', becomes: 'true', reason: 'of what has nothing new, nothing is read' },
+  {
+    file: kafka,
+    code: 'if (end! > index.next) {',
+    becomes: 'end! >= index.next',
+    reason: 'of what has nothing new, nothing is read',
+  },
+  {
+    file: 'src/checkpoints/place-in-log.ts',
+    code: 'if (topicId !== null && log?.topics.some',
+    becomes: 'log.topics',
+    reason: 'without facts of a log, there is no last record, and the function has returned',
+  },
+  {
+    file: 'src/checkpoints/replay.ts',
+    code: "if ('version' in to) return version <= to.version;",
+    becomes: 'true',
+    reason: 'only checkpoints up to that version are looked at',
+  },
+  {
+    file: 'src/checkpoints/sealer.ts',
+    code: 'byteLength > AT_ONCE_BYTES',
+    becomes: 'byteLength >= AT_ONCE_BYTES',
+    reason: 'a file of just that size is the same, whichever thread copies',
+  },
+  { file: 'src/checkpoints/recover.ts', code: 'if (channels.recovery.hasSubscribers)', becomes: 'true', reason: nobodyHears },
+  { file: 'src/sinks/checkpoint.ts', code: 'if (channels.checkpoint.hasSubscribers)', becomes: 'true', reason: nobodyHears },
+  { file: 'src/sinks/hot-swap.ts', code: 'if (channels.swap.hasSubscribers)', becomes: 'true', reason: nobodyHears },
+  {
+    file: 'src/sources/progress.ts',
+    code: 'if (!channels.progress.hasSubscribers) continue;',
+    becomes: 'false',
+    reason: nobodyHears,
+  },
+  {
+    file: 'src/sinks/checkpoint.ts',
+    code: 'options.params?.version ?? -1',
+    becomes: '+1',
+    reason: 'after an update, more was handled than the nothing that is taken, whatever its version',
+  },
+  {
+    file: letter,
+    code: 'if (!event) return { value: null };',
+    becomes: 'false',
+    reason: 'what cannot be encoded has no value, either',
+  },
+  { file: letter, code: 'place ?? { position: null }', becomes: '{}', reason: 'it is only asked whether there is one' },
+  {
+    file: 'src/sinks/dead-letters.ts',
+    code: 'if (!isRxgradError(error)) throw error;',
+    becomes: 'false',
+    reason: 'what has neither a key nor a disposition is thrown below',
+  },
+  { file: codec, code: "if (value === undefined || typeof value === 'string')", becomes: 'true', reason: knownAgain },
+  {
+    file: codec,
+    code: "if (value === undefined || typeof value === 'string')",
+    becomes: "typeof value !== 'string'",
+    reason: knownAgain,
+  },
+  { file: codec, code: 'if (sameBytes(value, last)) return lastText;', becomes: 'false', reason: knownAgain },
+  {
+    file: 'src/sources/log-schema.ts',
+    code: '  readLogId(where, database);',
+    becomes: ';',
+    reason: 'the id is read, and so checked, again when the ends beside the log are opened',
   },
 ];

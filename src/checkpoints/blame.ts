@@ -9,7 +9,7 @@ import { type ReplayOptions, replayFrom } from './replay.ts';
 export interface BlameOptions extends Pick<ReplayOptions, 'store' | 'transport' | 'topic' | 'scan'> {
   /** The metric of some weights: a loss over examples that are held out, for instance. */
   readonly measure: (params: Parameters) => number | Promise<number>;
-  /** Whether a value is bad. Default: where it is nearer to the last version's than to the first's. */
+  /** Whether a value is bad. Default: where it is not finite, or nearer to the last version's than to the first's. */
   readonly isBad?: (value: number) => boolean;
   /** A version at which all was well. Default: that of the oldest checkpoint. */
   readonly good?: number;
@@ -76,8 +76,9 @@ class Search {
     this.#options = options;
     this.#good = good;
     this.#bad = bad;
-    // What is no number is bad, and is near to nothing.
-    this.#isBad = options.isBad ?? ((value) => !(Math.abs(value - good.value) <= Math.abs(value - bad.value)));
+    // A value that is not finite is bad, and has no distance to others.
+    const isFarther = (value: number): boolean => Math.abs(value - good.value) > Math.abs(value - bad.value);
+    this.#isBad = options.isBad ?? ((value) => !Number.isFinite(value) || isFarther(value));
   }
 
   /** Bisects over versions that have a checkpoint. */

@@ -42,7 +42,7 @@ export interface ReplayOptions {
  * const params = await replay({ store, transport, topic: 'gradients', to: { version: 1200 } });
  */
 export async function replay(options: ReplayOptions): Promise<Parameters> {
-  return replayFrom(await startingPoint(options.store, options.to), options);
+  return replayFrom(await startingPoint(options), options);
 }
 
 /** As {@link replay}, from a checkpoint that was opened. */
@@ -69,7 +69,7 @@ export async function replayFrom(
 }
 
 async function requireOffset(transport: Transport, topic: string, to: { offset: number; partition?: number }): Promise<void> {
-  const { [to.partition ?? 0]: end = 0 } = await transport.endOffsets(topic);
+  const end = (await transport.endOffsets(topic))[to.partition ?? 0] ?? 0;
   if (to.offset < end) return;
   throw new RxgradError('invalidOption', {
     option: 'to',
@@ -85,7 +85,7 @@ function partitionsOf({ positions }: CheckpointFacts, topic: string): readonly n
 }
 
 /** The newest checkpoint that contains nothing behind a moment. */
-async function startingPoint(store: CheckpointStore, to: Moment): Promise<OpenedCheckpoint> {
+async function startingPoint({ store, topic, to }: Pick<ReplayOptions, 'store' | 'topic' | 'to'>): Promise<OpenedCheckpoint> {
   let upTo = 'version' in to ? to.version : Number.POSITIVE_INFINITY;
   for (;;) {
     const found = await newestWhole(store, upTo);
@@ -95,15 +95,15 @@ async function startingPoint(store: CheckpointStore, to: Moment): Promise<Opened
         oldest === undefined ? 'a checkpoint to begin from' : `a moment behind version ${oldest}, the oldest that is kept`;
       throw new RxgradError('invalidOption', { option: 'to', expected, got: momentInWords(to) });
     }
-    if (isBefore(found, to)) return found;
+    if (isBefore(found, topic, to)) return found;
     upTo = found.facts.version - 1;
   }
 }
 
-function isBefore({ facts: { positions, version, log } }: OpenedCheckpoint, to: Moment): boolean {
+function isBefore({ facts: { positions, version, log } }: OpenedCheckpoint, topic: string, to: Moment): boolean {
   if ('version' in to) return version <= to.version;
   if ('timeMs' in to) return containsNothingAfter(to.timeMs, log?.newestMs);
-  const next = positions.find(([, partition]) => partition === (to.partition ?? 0))?.[2] ?? 0;
+  const next = positions.find(([of, partition]) => of === topic && partition === (to.partition ?? 0))?.[2] ?? 0;
   return next <= to.offset + 1;
 }
 

@@ -17,10 +17,15 @@ export function withoutLogFacts(file: Uint8Array): Uint8Array {
 
 /** A checkpoint with other metadata, whole. */
 export function changed(file: Uint8Array, change: (metadata: Metadata) => Metadata): Uint8Array {
-  const { begin, metadata, entries } = headerOf(file);
-  const made = Buffer.concat([tensorFileHeader(change(metadata), Object.entries(entries)), file.subarray(begin)]);
+  const made = withMetadata(file, change);
   seal(made);
   return made;
+}
+
+/** A checkpoint with other metadata, a checksum of others among them. */
+export function withMetadata(file: Uint8Array, change: (metadata: Metadata) => Metadata): Uint8Array {
+  const { begin, metadata, entries } = headerOf(file);
+  return Buffer.concat([tensorFileHeader(change(metadata), Object.entries(entries)), file.subarray(begin)]);
 }
 
 function headerOf(file: Uint8Array) {

@@ -67,10 +67,11 @@ export async function warningsOf(action: () => Promise<unknown>): Promise<{ code
   const listen = (warning: Error & { code?: string }) => {
     if (warning.code?.startsWith('RXGRAD_')) heard.push({ code: warning.code, message: warning.message });
   };
+  // Warnings are told in the next turn: those of before are not of this.
+  await new Promise((resolve) => setImmediate(resolve));
   process.on('warning', listen);
   try {
     await action();
-    // Warnings are told in the next turn.
     await new Promise((resolve) => setImmediate(resolve));
   } finally {
     process.off('warning', listen);

@@ -1,9 +1,12 @@
-import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checkpoint, encodeEvent, FileCheckpoints, fromTransport, memoryTransport, recover, sgd } from 'rxgrad';
 import { lastValueFrom } from 'rxjs';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { FolderOwner } from '../../src/checkpoints/folder-owner.ts';
+import { withCalls } from '../builtin-calls.ts';
 import { eventually } from '../eventually.ts';
 import { model, recordedLog } from '../sources/one-log.ts';
 
@@ -124,6 +127,153 @@ it('takes away what another one could not', async () => {
   const names = await ownersIn();
   expect(names).toEqual([expect.stringMatching(/^\.owner-2-/)]);
   expect(JSON.parse(await readFile(join(folder, names[0]!, 'owner.json'), 'utf8'))).toMatchObject({ pid: process.pid });
+});
+
+it('leaves alone what only looks like the subfolder of an owner', async () => {
+  const names = [`x.owner-4-${randomUUID()}`, `.owner-5-${randomUUID()}.bak`, '.owner-6-none', `.owner-x-${randomUUID()}`];
+  for (const name of names) await mkdir(join(folder, name));
+  await new FileCheckpoints(folder).write(1, bytes(1));
+  const found = await readdir(folder);
+  expect(found).toEqual(expect.arrayContaining(names));
+  expect(found.filter((name) => name.startsWith('.owner-1-'))).toHaveLength(1);
+});
+
+/** Makes subfolders of others as soon as one that starts has its own. */
+function others(names: readonly string[]): void {
+  const { writeFile: write } = withCalls({
+    writeFile: async (...args: Parameters<typeof writeFile>) => {
+      for (const name of names) await mkdir(join(folder, name));
+      return write(...args);
+    },
+  });
+}
+
+const low = '00000000-0000-0000-0000-000000000000';
+const high = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
+it.each([[`.owner-1-${low}`], [`.owner-0-${high}`], [`.fenced-9-${high}`]])(
+  'has the one that starts as its owner where %s came at the same time',
+  async (other) => {
+    others([other]);
+    const store = new FileCheckpoints(folder);
+    await store.takeOver();
+    const found = await ownersIn();
+    expect(found).toEqual([expect.stringMatching(/^\.owner-1-/)]);
+    expect(found).not.toContain(other);
+    await store.confirmOwner();
+  },
+);
+
+it.each([[`.owner-1-${high}`], [`.owner-2-${low}`], [`.owner-10-${low}`]])(
+  'has %s as its owner where that came at the same time as another one',
+  async (other) => {
+    others([other]);
+    const store = new FileCheckpoints(folder);
+    const refused = { key: 'fenced', message: expect.stringContaining('another writer has taken over. This one') };
+    await expect(store.takeOver()).rejects.toMatchObject(refused);
+    expect(await ownersIn()).toEqual([other]);
+    // It does not try again by itself.
+    await expect(store.write(1, bytes(1))).rejects.toMatchObject({ key: 'fenced' });
+  },
+);
+
+it('is fenced where another one takes over before it could say who it is', async () => {
+  const newer = new FileCheckpoints(folder);
+  let first = true;
+  const { writeFile: write } = withCalls({
+    writeFile: async (...args: Parameters<typeof writeFile>) => {
+      if (first) {
+        first = false;
+        await newer.takeOver();
+      }
+      return write(...args);
+    },
+  });
+  await expect(new FileCheckpoints(folder).takeOver()).rejects.toMatchObject(fenced);
+  await newer.write(1, bytes(1));
+});
+
+it('says which of several has taken over last', async () => {
+  const store = new FileCheckpoints(folder);
+  await store.takeOver();
+  const [own] = await ownersIn();
+  await rm(join(folder, own!), { recursive: true });
+  const claims: [string, number][] = [
+    [`.owner-3-${high}`, 3],
+    [`.owner-12-${low}`, 12],
+    [`.owner-4-${high}`, 4],
+    [`.fenced-20-${high}`, 20],
+  ];
+  for (const [name, pid] of claims) {
+    await mkdir(join(folder, name));
+    await writeFile(join(folder, name, 'owner.json'), JSON.stringify({ host: 'h', pid, since: 'noon' }));
+  }
+  await expect(store.confirmOwner()).rejects.toThrow('(process 12 on host h, since noon)');
+  await writeFile(join(folder, `.owner-12-${low}`, 'owner.json'), '{"host": 1}');
+  await expect(store.confirmOwner()).rejects.toThrow('another writer has taken over. This one');
+});
+
+it.each(['ENOENT', 'ESTALE'])('is fenced where a rename fails with %s once another one has taken over', async (code) => {
+  const older = new FileCheckpoints(folder);
+  await older.write(1, bytes(1));
+  await new FileCheckpoints(folder).takeOver();
+  withCalls({ rename: () => Promise.reject(Object.assign(new Error(code), { code })) });
+  await expect(older.remove(1)).rejects.toMatchObject(fenced);
+});
+
+it('does not call another failure that of a missing file', async () => {
+  const store = new FileCheckpoints(folder);
+  await store.write(1, bytes(1));
+  const failing = (code: string) => Promise.reject(Object.assign(new Error(code), { code }));
+  withCalls({ rename: () => failing('EIO') });
+  const failed = { key: 'checkpointFailed', message: expect.stringContaining('version 1 failed: EIO') };
+  await expect(store.remove(1)).rejects.toMatchObject(failed);
+  await expect(store.write(1, bytes(2))).rejects.toMatchObject(failed);
+  withCalls({ rename: () => failing('ENOENT') });
+  // The file is there, and so is its owner: it is something else that is missing.
+  await expect(store.remove(1)).rejects.toMatchObject({ key: 'checkpointFailed' });
+  withCalls({ stat: () => failing('EIO') });
+  await expect(store.confirmOwner()).rejects.toThrow('EIO');
+});
+
+it('fails where what an owner before has left cannot be taken away, and says so', async () => {
+  await new FileCheckpoints(folder).takeOver();
+  withCalls({ rename: () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' })) });
+  await expect(new FileCheckpoints(folder).takeOver()).rejects.toThrow('taking the folder over failed: EIO');
+});
+
+it('does not mind that others take away at the same time what it takes away', async () => {
+  const stays = async () => false;
+  await FolderOwner.claim('store', folder, stays);
+  const [own] = await ownersIn();
+  for (const name of ['kept', 'removed']) await writeFile(join(folder, own!, name), 'x');
+  const owner = await FolderOwner.claim('store', folder, async (name) => {
+    await rm(join(folder, own!.replace('owner', 'fenced'), name));
+    return name === 'kept';
+  });
+  await owner.confirm();
+  expect(await readdir(folder)).toEqual([expect.stringMatching(/^\.owner-2-/)]);
+  await writeFile(join(folder, 'file'), 'x');
+  await owner.remove(join(folder, 'file'), async () => {
+    await rm(join(folder, (await ownersIn())[0]!, 'file'));
+    return false;
+  });
+  expect(await readdir(folder)).toHaveLength(1);
+});
+
+it('keeps nothing of what it removes, and puts back what stays', async () => {
+  const owner = await FolderOwner.claim('store', folder, async () => false);
+  const [own] = await ownersIn();
+  for (const name of ['gone', 'stays']) await writeFile(join(folder, name), name);
+  await owner.remove(join(folder, 'gone'));
+  await owner.remove(join(folder, 'stays'), async () => {
+    expect(await readdir(folder)).not.toContain('stays');
+    return true;
+  });
+  await owner.remove(join(folder, 'never there'));
+  expect((await readdir(folder)).sort()).toEqual([own, 'stays']);
+  expect(await readFile(join(folder, 'stays'), 'utf8')).toBe('stays');
+  expect(await readdir(join(folder, own!))).toEqual(['owner.json']);
 });
 
 it('ends a training that another one takes over from, also while it has nothing to write', async () => {

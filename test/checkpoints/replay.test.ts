@@ -20,7 +20,8 @@ import {
 } from 'rxgrad';
 import { lastValueFrom, pipe, tap } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { seal, unsealedMetadata } from '../../src/checkpoints/checkpoint-file.ts';
+import { movedTo, seal, unsealedMetadata } from '../../src/checkpoints/checkpoint-file.ts';
+import { placeOfOffsets } from '../../src/checkpoints/place-in-log.ts';
 import type { ScanOver } from '../../src/checkpoints/replay.ts';
 import { writeTensorFile } from '../../src/params/tensor-file.ts';
 import { bitsOf, model, recordedLog, rule } from '../sources/one-log.ts';
@@ -106,6 +107,65 @@ describe('replaying', () => {
     await expect(replay({ ...log, to: { offset: 1_000_000 } })).rejects.toThrow(
       /to: expected an offset below \d+, where the log ends, got 1000000/,
     );
+    const [end] = await log.transport.endOffsets(topic);
+    await expect(replay({ ...log, to: { offset: end! } })).rejects.toThrow(
+      `an offset below ${end}, where the log ends, got ${end}`,
+    );
+    expect((await replay({ ...log, to: { offset: end! - 1 } })).version).toBe(595);
+    await expect(replay({ ...log, to: { offset: 0, partition: 7 } })).rejects.toThrow('an offset below 0');
+  });
+
+  it('begins at the newest checkpoint before a record, and steps no farther than that', async () => {
+    const { bits, ...log } = await trained(rule, [50, 60, 70], [60, 61]);
+    const steps = async (offset: number) => {
+      const versions: number[] = [];
+      const params = await replay({ ...log, to: { offset }, onUpdate: ({ version }) => void versions.push(version) });
+      return [params.version, ...versions];
+    };
+    expect(await steps(59)).toEqual([60]);
+    expect(await steps(60)).toEqual([61, 61]);
+    expect(await steps(58)).toEqual([59, 51, 52, 53, 54, 55, 56, 57, 58, 59]);
+    const versions: number[] = [];
+    expect(bitsOf(await replay({ ...log, to: { version: 61 }, onUpdate: ({ version }) => void versions.push(version) }))).toEqual(
+      bits.get(61),
+    );
+    expect(versions).toEqual([61]);
+    versions.length = 0;
+    expect(bitsOf(await replay({ ...log, to: { version: 60 }, onUpdate: ({ version }) => void versions.push(version) }))).toEqual(
+      bits.get(60),
+    );
+    expect(versions).toEqual([]);
+  });
+
+  it('looks at offsets of the topic that is replayed, where a state goes on from another one', async () => {
+    const { bits: _, store, ...log } = await trained(rule, [50, 60], []);
+    const other = 'gradients-2';
+    await log.transport.createTopic(other);
+    const records = recordedLog().slice(0, 90);
+    await log.transport.produce(
+      other,
+      records.map((event) => encodeEvent(event, { source: 'scheduler' })),
+    );
+    for (const [version, next] of [
+      [50, 70],
+      [60, 80],
+    ] as const) {
+      const place = await placeOfOffsets(log.transport, other, new Map([[0, next]]));
+      await store.write(version, movedTo(await store.read(version), place, ''));
+    }
+    const from = async (offset: number) => {
+      const offsets: number[] = [];
+      await replay({
+        ...log,
+        store,
+        topic: other,
+        to: { offset },
+        onUpdate: ({ position }) => void offsets.push(position!.offset),
+      });
+      return offsets;
+    };
+    expect(await from(72)).toEqual([70, 71, 72]);
+    expect(await from(81)).toEqual([80, 81]);
   });
 
   it('refuses to guess the stages where no batch has come through them yet', async () => {
@@ -176,11 +236,59 @@ describe('blaming', () => {
     expect(measured.length).toBeLessThan(15);
   });
 
+  it('measures both ends, then checkpoints by halves, then versions between two of them', async () => {
+    const log = await spoilt(57, [1, 50, 60, 100, 200, 400]);
+    const measured: number[] = [];
+    let steps = 0;
+    const measure = (params: Parameters) => {
+      steps += 1;
+      return bias(params);
+    };
+    await blame({ ...log, measure, onMeasured: (version) => measured.push(version) });
+    expect(measured).toEqual([1, 400, 100, 60, 50, 55, 57, 58]);
+    expect(steps).toBe(measured.length);
+  });
+
+  it('begins and ends where it is told to', async () => {
+    const log = await spoilt(57, [1, 20, 400]);
+    const measured: number[] = [];
+    const found = await blame({ ...log, measure: bias, good: 56, bad: 60, onMeasured: (version) => measured.push(version) });
+    expect(found.version).toBe(58);
+    expect(measured).toEqual([56, 60, 58, 57]);
+    // The version before is good, and nothing is left to be measured.
+    measured.length = 0;
+    await blame({ ...log, measure: bias, good: 57, bad: 58, onMeasured: (version) => measured.push(version) });
+    expect(measured).toEqual([57, 58]);
+  });
+
+  it('passes over a checkpoint between that is not whole', async () => {
+    const log = await spoilt(57, [1, 100, 200, 300, 400]);
+    for (const version of [100, 200, 300]) await log.store.write(version, new Uint8Array(9));
+    expect((await blame({ ...log, measure: bias })).version).toBe(58);
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('finds where a metric became %d', async (bad) => {
+    const log = await spoilt(57, [1, 400]);
+    const measure = (params: Parameters) => (bias(params) > 50 ? bad : params.version % 7);
+    expect(await blame({ ...log, measure })).toMatchObject({ version: 58, position: { offset: 57 }, after: bad });
+  });
+
+  it('takes what is as near to the good value as to the bad one for good', async () => {
+    const log = await spoilt(57, [1, 9]);
+    expect((await blame({ ...log, measure: ({ version }) => version })).version).toBe(6);
+  });
+
   it('takes a limit, and says where there is nothing to be blamed', async () => {
     const log = await spoilt(57, [1, 400]);
     const found = await blame({ ...log, measure: bias, isBad: (value) => value > 50 });
     expect(found.version).toBe(58);
     await expect(blame({ ...log, measure: bias, isBad: (value) => value > 1e6 })).rejects.toThrow('a bad one at version 400');
-    await expect(blame({ ...log, measure: bias, good: 400, bad: 400 })).rejects.toThrow('two versions');
+    await expect(blame({ ...log, measure: bias, isBad: () => true })).rejects.toThrow('a good value at version 1');
+    for (const good of [400, 401]) {
+      await expect(blame({ ...log, measure: bias, good, bad: 400 })).rejects.toThrow(`bad one later, got ${good} and 400`);
+    }
+    await expect(blame({ ...log, measure: bias, good: 0 })).rejects.toThrow('a checkpoint before that version, got 0');
+    for (const { version } of await log.store.list()) await log.store.remove(version);
+    await expect(blame({ ...log, measure: bias })).rejects.toThrow('two versions, the bad one later, got none');
   });
 });

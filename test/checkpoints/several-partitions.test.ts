@@ -1,4 +1,13 @@
-import { FileCheckpoints, fromTransport, memoryTransport, recover, replay, sgd, type Transport } from 'rxgrad';
+import {
+  FileCheckpoints,
+  fromTransport,
+  memoryTransport,
+  recover,
+  replay,
+  sgd,
+  type Transport,
+  type WeightsUpdate,
+} from 'rxgrad';
 import { lastValueFrom, toArray } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { batches, bitsOf, folders, model, topic, train, warningsOf } from './courses.ts';
@@ -73,6 +82,10 @@ describe('a topic with several partitions', () => {
     expect(bitsOf(await replay({ store, transport, topic, to: { version: 14 } }))).not.toEqual(whole);
     const other = recover(model(), store, { transport, topic, partitions: [2] });
     await expect(other).rejects.toMatchObject({ key: 'invalidOption', message: expect.stringContaining('its own store') });
+    const offsets: number[] = [];
+    const onUpdate = ({ position }: WeightsUpdate) => void offsets.push(position!.offset);
+    expect((await replay({ store, transport, topic, to: { offset: 15, partition: 1 }, onUpdate })).version).toBe(16);
+    expect(offsets).toEqual([14, 15]);
     const events = fromTransport(transport, { topic, partitions: [7], until: 'end' });
     await expect(lastValueFrom(events)).rejects.toMatchObject({ key: 'invalidOption' });
   });

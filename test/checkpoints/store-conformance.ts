@@ -58,7 +58,38 @@ export function storeConformance(name: string, place: () => Promise<(keep?: numb
       for (const version of [1, 2]) await store.write(version, bytes(version));
       await store.remove(2);
       await store.remove(2);
+      await store.remove(9);
       expect((await store.list()).map(({ version }) => version)).toEqual([1]);
+      await store.close();
+    });
+
+    it('forgets with a version that it was pinned', async () => {
+      const store = await (await place())();
+      for (const version of [1, 2]) {
+        await store.write(version, bytes(version));
+        await store.pin(version, true);
+      }
+      await store.remove(1);
+      await store.setAside([2]);
+      for (const version of [1, 2]) await store.write(version, bytes(version));
+      expect((await store.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+        [2, false],
+        [1, false],
+      ]);
+      await store.close();
+    });
+
+    it('numbers the courses that are set aside, and lists them in that order', async () => {
+      const store = await (await place())();
+      await store.write(1, bytes(1));
+      const names: string[] = [];
+      for (let version = 2; version <= 13; version++) {
+        await store.write(version, bytes(version));
+        names.push(await store.setAside([version]));
+      }
+      expect((await store.abandoned()).map(({ name, entries }) => [name, entries[0]!.version])).toEqual(
+        names.map((name, i) => [name, i + 2]),
+      );
       await store.close();
     });
 
@@ -89,7 +120,14 @@ export function storeConformance(name: string, place: () => Promise<(keep?: numb
       const store = await (await place())();
       await store.write(1, bytes(1));
       const failed = await (call === 'read' ? store.read(4) : store.pin(4, true)).catch((error: unknown) => error);
+      expect(isRxgradError(failed) && failed.key).toBe('checkpointFailed');
       expect(isRxgradError(failed) && failed.message).toContain('version 4');
+      // Nothing was left that a later one would find.
+      await store.write(4, bytes(4));
+      expect((await store.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+        [4, false],
+        [1, false],
+      ]);
       await store.close();
     });
 

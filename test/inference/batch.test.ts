@@ -39,6 +39,66 @@ describe('what is in one run', () => {
     expect(new Set([of([1, 2, 3]), of([1, 3, 2]), of([1, 6, 1]), of([1, 1, 6])]).size).toBe(4);
     const fixed = new Signatures([x]);
     expect(fixed.of({ x: f32([1, 2], [1, 2]) })).toBe(fixed.of({ x: f32([1, 2, 3, 4], [2, 2]) }));
+    // What the model fixes is not looked at for each prediction.
+    expect(fixed.of({ x: f32([1, 2], [1, 2]) })).toBe('');
+  });
+
+  it('has the same dimensions in every input', () => {
+    const [free, other] = [
+      { ...x, dims: ['n', 'w'] },
+      { ...x, name: 'z' },
+    ];
+    const of = (width: number) =>
+      new Signatures([other, free]).of({ x: f32(Array(width).fill(0), [1, width]), z: f32([1, 2], [1, 2]) });
+    expect(of(2)).not.toBe(of(3));
+    expect(of(3)).toBe(of(3));
+    const both = new Signatures([free, { ...free, name: 'z' }]);
+    const sides = (x: number, z: number) => both.of({ x: f32(Array(x).fill(0), [1, x]), z: f32(Array(z).fill(0), [1, z]) });
+    expect(sides(1, 2)).not.toBe(sides(2, 1));
+  });
+
+  it('has the types of the predictions, and their bits', () => {
+    const all = (tensors: Tensor[]) => {
+      const { type, dims, data } = joined(
+        [x],
+        tensors.map((tensor) => ({ x: tensor })),
+      ).x!;
+      return [type, [...dims], data];
+    };
+    const bits = (...halves: number[]) => new Tensor('float16', Uint16Array.from(halves) as never, [halves.length]);
+    const [first, second] = [bits(0x3c00, 0x7e01), bits(0xfc00)];
+    const [type, dims, data] = all([first, second]);
+    expect([type, dims]).toEqual(['float16', [3]]);
+    const { buffer, byteOffset, byteLength } = data as Uint16Array;
+    expect([...new Uint16Array(buffer, byteOffset, byteLength / 2)]).toEqual([0x3c00, 0x7e01, 0xfc00]);
+    expect((data as object).constructor).toBe((first.data as object).constructor);
+    const long = (...values: bigint[]) => new Tensor('int64', values, [values.length]);
+    expect(all([long(1n, 2n ** 60n), long(-3n)])).toEqual(['int64', [3], BigInt64Array.of(1n, 2n ** 60n, -3n)]);
+    const bool = (...values: boolean[]) => new Tensor('bool', values, [values.length]);
+    expect(all([bool(true, false), bool(true)])).toEqual(['bool', [3], Uint8Array.of(1, 0, 1)]);
+  });
+
+  it('is put together by input, and cut by output', () => {
+    const z = { ...x, name: 'z', dims: ['n'] };
+    const all = joined(
+      [x, z],
+      [
+        { x: f32([1, 2], [1, 2]), z: f32([7], [1]) },
+        { x: f32([3, 4], [1, 2]), z: f32([8], [1]) },
+      ],
+    );
+    expect([all.x!, all.z!].map(({ dims, data }) => [[...dims], [...(data as Float32Array)]])).toEqual([
+      [
+        [2, 2],
+        [1, 2, 3, 4],
+      ],
+      [[2], [7, 8]],
+    ]);
+    const parts = split({ x: all.x!, texts: new Tensor('string', ['a', 'b'], [2]) }, [1, 1])!;
+    expect(parts.map(({ x, texts }) => [...(x!.data as Float32Array), ...(texts!.data as string[])])).toEqual([
+      [1, 2, 'a'],
+      [3, 4, 'b'],
+    ]);
   });
 
   it('is put one below the other, and cut again', () => {

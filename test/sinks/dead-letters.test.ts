@@ -18,7 +18,7 @@ import {
 } from 'rxgrad';
 import { from, lastValueFrom, type OperatorFunction, pipe, Subject } from 'rxjs';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { RxgradError } from '../../src/errors.ts';
+import { type RejectionReason, RxgradError } from '../../src/errors.ts';
 import { rejection, type TrainingEvent } from '../../src/events.ts';
 import { deadLettersOf, originalHeaders, readDeadLetter, sizeOf } from '../../src/sinks/dead-letter.ts';
 import { eventually } from '../eventually.ts';
@@ -358,6 +358,149 @@ describe('dead letters are never lost:', () => {
     expect(await run(transport, [bad(1)], { rejections: deadLetters(transport, { topic: 'g' }) })).toMatchObject({
       message: expect.stringContaining('deadLetters: topic: expected another topic than that of the events, got g'),
     });
+  });
+});
+
+describe('a sink of dead letters', () => {
+  const rejected = (offset: number, bytes = 0, by: RxgradError<RejectionReason> = error) =>
+    rejection(by, {
+      position: { topic: 'g', partition: 0, offset },
+      source: { done() {} },
+      record: { offset, key: null, value: new Uint8Array(bytes), headers: {}, timestampMs: 5 },
+    });
+  const error = new RxgradError('emptyBatch', { where: 'g/0@0' });
+  const size = (offset: number, bytes: number) => sizeOf(deadLettersOf(rejected(offset, bytes))[0]!).bytes;
+
+  /** Whether a promise is settled by now; of none, that nobody has to wait. */
+  async function isOver(promise: Promise<unknown> | undefined): Promise<boolean> {
+    if (!promise) return true;
+    let over = false;
+    void promise.then(
+      () => (over = true),
+      () => (over = true),
+    );
+    for (let turns = 0; turns < 5; turns++) await turn();
+    return over;
+  }
+
+  it('lets the scan go on below its limit of letters, and at it not before some are kept', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic, maxInFlight: 2 });
+    expect(letters.next(rejected(0))).toBeUndefined();
+    const [second, third] = [letters.next(rejected(1)), letters.next(rejected(2))];
+    expect([await isOver(second as Promise<void>), await isOver(third as Promise<void>)]).toEqual([false, false]);
+    // The first ones were sent together, or the first one alone.
+    while (!(await isOver(third as Promise<void>))) waiting.at(-1)!.go();
+    expect(await isOver(second as Promise<void>)).toBe(true);
+    expect(letters.next(rejected(3))).toBeUndefined();
+  });
+
+  it('lets the scan go on below its limit of bytes, and at it not before some are kept', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic, maxBytes: size(0, 100) + size(1, 100) });
+    expect(letters.next(rejected(0, 100))).toBeUndefined();
+    const second = letters.next(rejected(1, 100)) as Promise<void>;
+    expect(await isOver(second)).toBe(false);
+    while (!(await isOver(second))) waiting.at(-1)!.go();
+    await letters.flushed();
+    // All of the room is there again, and no more.
+    expect(letters.next(rejected(2, 100))).toBeUndefined();
+    const fourth = letters.next(rejected(3, 101));
+    expect(await isOver(fourth as Promise<void>)).toBe(false);
+    while (!(await isOver(fourth as Promise<void>))) waiting.at(-1)!.go();
+  });
+
+  it('is flushed when what it had been given is kept, whatever came since', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic });
+    expect(await isOver(letters.flushed())).toBe(true);
+    letters.next(rejected(0));
+    await eventually(() => expect(waiting).toHaveLength(1));
+    const flushed = letters.flushed();
+    letters.next(rejected(1));
+    const all = letters.flushed();
+    waiting[0]!.go();
+    expect([await isOver(flushed), await isOver(all)]).toEqual([true, false]);
+    waiting[1]!.go();
+    await all;
+  });
+
+  it('takes nothing any more once a letter could not be kept, and says why each time', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic, maxInFlight: 1 });
+    const held = letters.next(rejected(0)) as Promise<void>;
+    await eventually(() => expect(waiting).toHaveLength(1));
+    const gone = new RxgradError('transportFailed', { transport: 'T', problem: 'gone', advice: 'Mend it' });
+    waiting[0]!.fail(gone);
+    const failed = { key: 'deadLettersFailed', cause: gone };
+    await expect(held).rejects.toMatchObject(failed);
+    await expect(letters.flushed()).rejects.toMatchObject(failed);
+    expect(() => letters.next(rejected(1))).toThrow(expect.objectContaining(failed));
+    expect(waiting).toHaveLength(1);
+  });
+
+  it('passes a fault on as it is, and says once what the topic is', async () => {
+    for (const [error, expected] of [
+      [new TypeError('a fault'), new TypeError('a fault')],
+      [
+        new RxgradError('oversizedRecord', { where: topic, expected: 100, got: 110 }),
+        expect.objectContaining({ message: expect.stringMatching(/^Dead letters to "g.dead": the letter of g\/0@0 has/) }),
+      ],
+    ] as const) {
+      const { transport, waiting } = slowTransport(topic);
+      const letters = deadLetters(transport, { topic });
+      letters.next(rejected(0));
+      await eventually(() => expect(waiting).toHaveLength(1));
+      waiting[0]!.fail(error);
+      await expect(letters.flushed()).rejects.toEqual(expected);
+    }
+  });
+
+  it('tries again what may succeed later, but not at once', async () => {
+    const { transport, waiting } = slowTransport(topic);
+    const letters = deadLetters(transport, { topic });
+    letters.next(rejected(0));
+    await eventually(() => expect(waiting).toHaveLength(1));
+    waiting[0]!.fail(new RxgradError('transportInterrupted', { transport: 'T', problem: 'busy', advice: 'Try again' }));
+    // Who is busy would be asked again without end.
+    for (let turns = 0; turns < 5; turns++) await turn();
+    expect(waiting).toHaveLength(1);
+    await eventually(() => expect(waiting).toHaveLength(2));
+    waiting[1]!.go();
+    await letters.flushed();
+  });
+
+  it('makes its topic once, or looks that it is there', async () => {
+    const memory = memoryTransport();
+    const [created, asked] = [vi.spyOn(memory, 'createTopic'), vi.spyOn(memory, 'endOffsets')];
+    const letters = deadLetters(memory, { topic });
+    for (const offset of [0, 1]) {
+      letters.next(rejected(offset));
+      await letters.flushed();
+    }
+    expect([created.mock.calls, asked.mock.calls]).toEqual([[[topic]], []]);
+    const looking = deadLetters(memory, { topic, create: false });
+    looking.next(rejected(2));
+    await looking.flushed();
+    expect([created.mock.calls.length, asked.mock.calls]).toEqual([1, [[topic]]]);
+  });
+
+  it('says of a letter without a place that it is too large, too', async () => {
+    const memory = memoryTransport();
+    const tooLarge = () => Promise.reject(new RxgradError('oversizedRecord', { where: topic, expected: 100, got: 110 }));
+    const letters = deadLetters({ ...memory, produce: tooLarge }, { topic });
+    letters.next(rejection(error, null, {}, { event: epochBoundary(1) as never }));
+    await expect(letters.flushed()).rejects.toThrow(
+      /the letter of an event made in process has \d+ bytes, \d+ of them in the headers that say why/,
+    );
+  });
+
+  it('keeps what only came twice where it is told to, and refuses to write where events are read', () => {
+    const duplicate = new RxgradError('duplicate', { where: 'g/0@1', worker: 'w', sequence: 1 } as never);
+    const { transport } = slowTransport(topic);
+    expect(deadLetters(transport, { topic, maxInFlight: 1 }).next(rejected(0, 0, duplicate))).toBeUndefined();
+    expect(deadLetters(transport, { topic, maxInFlight: 1, duplicates: true }).next(rejected(0, 0, duplicate))).toBeDefined();
+    expect(() => deadLetters(transport, { topic: 'g' }).next(rejected(0))).toThrow('another topic than that of the events');
   });
 });
 

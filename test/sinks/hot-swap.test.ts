@@ -1,4 +1,4 @@
-import { gradientBatch, hotSwap, momentum, type Observation, observations, Parameters, sgd } from 'rxgrad';
+import { gradientBatch, hotSwap, momentum, type Observation, observations, Parameters, sgd, type WeightsUpdate } from 'rxgrad';
 import { from, lastValueFrom, of, Subject, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { load, numbers, rows, rowWise } from '../inference/pool-models.ts';
@@ -93,6 +93,81 @@ describe('hotSwap', () => {
     await lastValueFrom(of(first!).pipe(hotSwap(sessionOf(served))));
     expect([served.liveVersion, ...served.get('w').data]).toEqual([1, 0, 2]);
     expect(served.live.madeAtMs).toBe(kept.madeAtMs);
+  });
+
+  describe('of an average', () => {
+    /** Two steps of a training with an average, the first of which a gate has kept of the average. */
+    async function averaged() {
+      const average = Parameters.create(w);
+      const trained = average.twin();
+      const scan = sgd(trained, { lr: 1, average: { into: average } });
+      const batches$ = new Subject<ReturnType<typeof step>>();
+      const updates: WeightsUpdate[] = [];
+      batches$.pipe(scan).subscribe((update) => updates.push(update));
+      batches$.next(step(1));
+      const kept = await average.kept.keepLatest();
+      const chosen = [...average.get('w').data];
+      batches$.next(step(1));
+      return { average, trained, kept, chosen, update: updates[1]! };
+    }
+
+    it('shows the average, not the trained weights', async () => {
+      const { average, trained, update } = await averaged();
+      const served = Parameters.create(w);
+      await lastValueFrom(of(update).pipe(hotSwap(sessionOf(served))));
+      expect([...served.get('w').data]).toEqual([...average.get('w').data]);
+      expect([...served.get('w').data]).not.toEqual([...trained.get('w').data]);
+    });
+
+    it('shows the average that a gate has chosen, in the same parameters and in others', async () => {
+      const { average, kept, chosen, update } = await averaged();
+      update.kept = kept;
+      const served = Parameters.create(w);
+      await lastValueFrom(of(update).pipe(hotSwap(sessionOf(served))));
+      expect([...served.get('w').data]).toEqual(chosen);
+      const reader = average.reader();
+      await lastValueFrom(of(update).pipe(hotSwap(sessionOf(average))));
+      expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([1, ...chosen]);
+      expect([...average.get('w').data]).not.toEqual(chosen);
+    });
+  });
+
+  it('shows what a gate has chosen, although the newest weights are not finite', async () => {
+    const params = Parameters.create(w);
+    const reader = params.reader();
+    const batches$ = new Subject<ReturnType<typeof step>>();
+    const updates: WeightsUpdate[] = [];
+    batches$.pipe(sgd(params, { lr: 1e38 })).subscribe((update) => updates.push(update));
+    batches$.next(step(1));
+    const kept = await params.kept.keepLatest();
+    for (const value of [4, 4]) batches$.next(step(value));
+    expect(params.finite).toBe(false);
+    // Warnings of before are told first.
+    await new Promise(setImmediate);
+    const heard = warnings();
+    updates[2]!.kept = kept;
+    await lastValueFrom(of(updates[2]!).pipe(hotSwap(sessionOf(params))));
+    expect(reader.read((_, version) => version)).toBe(1);
+    expect(updates[2]!.swapMs).toBeGreaterThanOrEqual(0);
+    await new Promise(setImmediate);
+    heard.stop();
+    expect(heard.codes).toEqual([]);
+  });
+
+  it('says so again where weights are not finite after finite ones came, and for each subscriber', async () => {
+    const params = Parameters.create(w);
+    await new Promise(setImmediate);
+    const heard = warnings();
+    const batches$ = new Subject<ReturnType<typeof step>>();
+    const updates: WeightsUpdate[] = [];
+    batches$.pipe(sgd(params, { lr: 1e38 }), hotSwap(sessionOf(params))).subscribe((update) => updates.push(update));
+    for (const value of [4, 4, -1]) batches$.next(step(value));
+    params.load({ w: [3, 4] });
+    for (const value of [0, 4, 4, -1]) batches$.next(step(value));
+    await new Promise(setImmediate);
+    heard.stop();
+    expect(heard.codes).toEqual(['RXGRAD_WEIGHTS_NOT_FINITE', 'RXGRAD_WEIGHTS_NOT_FINITE']);
+    expect(updates.map(({ swapMs }) => swapMs === undefined)).toContain(true);
   });
 
   it('into other parameters waits for no prediction, and blocks nobody', () => {

@@ -66,6 +66,13 @@ describe('a letter that is sent again', () => {
     expect(retried(letterOf({ ...gradients, headers: nameless }, 7)).headers!.ce_source).toBe('retry:g/1@7:');
   });
 
+  it('was rejected once where it does not say how often', () => {
+    const place = { position: null, partition: 2, offset: 3, topicId: null };
+    expect(retriedRecord(inLog(encodeEvent(epochBoundary(3)), 3), { topic, topicId: null }, place).headers).toMatchObject({
+      rxgrad_attempt: '1',
+    });
+  });
+
   it('is known by its own place where its record stood nowhere', () => {
     const letter = letterOf(gradients, null);
     expect(idOf(readDeadLetter(letter, 2)!)).toBe('#2@3');
@@ -82,6 +89,15 @@ describe('a mark of what was sent again', () => {
     expect(readRetryMark(mark)).toEqual({ id: 'g/1@7', topicId: 'a1', as: 'g/0@99' });
     expect(String(mark.key)).toBe('g/1@7');
     expect(readDeadLetter(mark, 0)).toBeNull();
+  });
+
+  it('is a record that says what was sent again, and is no letter', () => {
+    const read = (headers: Record<string, string>) => readRetryMark(inLog({ value: null, headers }, 4));
+    expect(read({})).toBeNull();
+    expect(read({ rxgrad_reason: 'stale' })).toBeNull();
+    expect(read({ rxgrad_retried_as: 'g/0@99' })).toBeNull();
+    expect(read({ rxgrad_retried: 'g/1@7' })).toEqual({ id: 'g/1@7', topicId: null, as: '' });
+    expect(read({ rxgrad_retried: 'g/1@7', rxgrad_reason: 'stale' })).toBeNull();
   });
 
   it('is no letter of a record that has such headers itself', () => {

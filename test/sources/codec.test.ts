@@ -111,6 +111,35 @@ describe('an event on the wire', () => {
     }
   });
 
+  it('as bytes is the same from the middle of a buffer, and after another one of other headers', () => {
+    const decoder = new EventDecoder();
+    const { value, headers } = encodeEvent(batch);
+    const within = (text: string) => new Uint8Array(Buffer.from(`..${text}..`)).subarray(2, 2 + Buffer.byteLength(text));
+    const bytes = Object.fromEntries(Object.entries(headers!).map(([name, text]) => [name, within(text as string)]));
+    const workerOf = (ce_source: string | Uint8Array) =>
+      (decode({ value, headers: { ...bytes, ce_source } }, decoder) as GradientBatch).facts.worker;
+    expect([within('w1'), 'w2', within('w1'), within('w2')].map(workerOf)).toEqual(['w1', 'w2', 'w1', 'w2']);
+    // A text is not taken for the bytes that its digits are.
+    expect([workerOf('12'), workerOf(Uint8Array.of(1, 2))]).toEqual(['12', '\u0001\u0002']);
+    const [long, other] = [within('x'.repeat(2000)), within(`${'x'.repeat(1999)}y`)];
+    expect(workerOf(long)).not.toBe(workerOf(other));
+    expect(workerOf(within('w2'))).toBe('w2');
+    // What is known again is a copy: whoever sent it writes over it.
+    const reused = within('w1');
+    expect(workerOf(reused)).toBe('w1');
+    reused.set(Buffer.from('w9'));
+    expect(workerOf(reused)).toBe('w9');
+  });
+
+  it('has the source and the count of its envelope, and no more than is known', () => {
+    const bare = gradientBatch({ gradients: { w: Float32Array.of(1) } });
+    expect(encodeEvent(bare).headers).toMatchObject({ ce_type: 'rxgrad.gradients.v1' });
+    expect(Object.keys(encodeEvent(bare).headers!).sort()).toEqual(['ce_source', 'ce_specversion', 'ce_type']);
+    expect(encodeEvent(bare).key).toBeNull();
+    expect(encodeEvent(batch, { source: 'proxy', sequence: 99 }).headers).toMatchObject({ ce_source: 'proxy', ce_id: '7' });
+    expect(encodeEvent(bare, { sequence: 0 }).headers!.ce_id).toBe('0');
+  });
+
   it('shares its layout with those of the same form', () => {
     const decoder = new EventDecoder();
     const [first, second] = [0, 1].map(() => decode(encodeEvent(batch), decoder) as GradientBatch);
@@ -136,7 +165,7 @@ describe('a record that cannot be read is a rejection', () => {
     ['of another type', { value, headers: { ce_type: 'other.v1' } }, 'got "other.v1"'],
     ['without a value', { value: null, headers: headers! }, 'a record without a value'],
     ['with a broken gradient header', { value, headers: { ...headers, ce_gradient: 'base=x' } }, 'base is no number in "base=x"'],
-    ...['x', '', ' ', '-1', '1.5', '0x10', '1e3', '9007199254740993'].map((id): [string, NewRecord, string] => [
+    ...['x', '', ' ', '1/', '1:', '-1', '1.5', '0x10', '1e3', '9007199254740993'].map((id): [string, NewRecord, string] => [
       `with the sequence "${id}"`,
       { value, headers: { ...headers, ce_id: id } },
       `a sequence number as ce_id, got "${id}"`,
@@ -175,6 +204,34 @@ describe('a record that cannot be read is a rejection', () => {
     expect(event).toMatchObject({ kind: 'rejection', reason: 'undecodable', position: delivery.position, delivery });
     expect(event).toMatchObject({ error: { message: expect.stringContaining(words) } });
     expect(event).toMatchObject({ error: { message: expect.stringMatching(/^g\/0@41: /) } });
+  });
+
+  it('but not at its limits', () => {
+    const { ce_gradient: _, ...bare } = headers!;
+    const kinds = [
+      { value, headers: { ...headers, ce_gradient: `${' '.repeat(1018)}base=1` } },
+      { value, headers: { ...headers, ce_id: '9007199254740991' } },
+      { value, headers: { ...headers, ce_id: Buffer.from('0') } },
+      { value, headers: bare },
+      { value: json(`${JSON.stringify({ epoch: 0 })}${' '.repeat((64 << 10) - 11)}`), headers: epoch! },
+      { value: json(JSON.stringify({ name: 'a'.repeat(256), value: 0 })), headers: metric! },
+    ].map((one) => decode(one).kind);
+    expect(kinds).toEqual(['gradients', 'gradients', 'gradients', 'gradients', 'epoch', 'metric']);
+    expect(encodeEvent(metricReport({ name: 'a'.repeat(256), value: 1 })).value).not.toBeNull();
+  });
+
+  it.each(['{"epoch":9007199254740992}', '{"epoch":"1"}', '{}', '[]'])('where the epoch is %s', (body) => {
+    expect(decode({ value: json(body), headers: epoch! })).toMatchObject({ kind: 'rejection', reason: 'undecodable' });
+  });
+
+  it.each(['{"name":1,"value":1}', '{"name":"a","value":"1"}', '{"name":"a"}'])('where the metric is %s', (body) => {
+    expect(decode({ value: json(body), headers: metric! })).toMatchObject({ kind: 'rejection', reason: 'undecodable' });
+  });
+
+  it('whose long texts are cut where they are told', () => {
+    const long = decode({ value, headers: { ce_type: Buffer.from('x'.repeat(5000)) } });
+    expect(long).toMatchObject({ kind: 'rejection' });
+    expect(JSON.stringify(long).length).toBeLessThan(2000);
   });
 
   it('that says whose it was, where that could be read', () => {

@@ -216,6 +216,62 @@ describe('the consumption', () => {
   });
 });
 
+describe('a topic that is read', () => {
+  /** A source whose clock the test moves, and what it asks the transport. */
+  async function watched(t: TestContext, options: Partial<FromTransportOptions> = {}) {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    t.onTestFinished(() => void vi.useRealTimers());
+    const transport = await log(batches(2));
+    const described = vi.spyOn(transport, 'describeTopic');
+    const watch = vi.fn(async () => {});
+    const { settled, subscription } = collect(t, fromTransport(transport, { topic: 'g', watch, ...options }));
+    await settled();
+    described.mockClear();
+    return { described, watch, subscription, settled };
+  }
+
+  it('is looked at every five seconds, and its checkpoints every minute, until the subscriber leaves', async (t) => {
+    const { described, watch, subscription } = await watched(t);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([described.mock.calls.length, watch.mock.calls.length]).toEqual([12, 1]);
+    subscription.unsubscribe();
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect([described.mock.calls.length, watch.mock.calls.length]).toEqual([12, 1]);
+  });
+
+  it('is not looked at where it is read to an end', async (t) => {
+    const { described, watch, settled } = await watched(t, { until: { offsets: new Map([[0, 9]]) } });
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(await settled()).toEqual([0, 1]);
+    expect([described.mock.calls.length, watch.mock.calls.length]).toEqual([0, 0]);
+  });
+
+  it('has a partition of its own where several are there: nothing of the others is handed out', async (t) => {
+    const transport = await log(
+      batches(6).map((record, i) => ({ ...record, partition: i % 2 })),
+      2,
+    );
+    const consume = transport.consume.bind(transport);
+    const told: (ReadonlyMap<number, number> | string | undefined)[] = [];
+    vi.spyOn(transport, 'consume').mockImplementation((options) => {
+      told.push(options.from);
+      return consume({ ...options, from: 'beginning' });
+    });
+    const { settled } = collect(t, fromTransport(transport, { topic: 'g', partitions: [1] }));
+    expect(await settled()).toEqual([1, 3, 5]);
+    expect(told).toEqual([
+      new Map([
+        [0, 3],
+        [1, 0],
+      ]),
+    ]);
+    const until = { offsets: new Map([[1, 2]]) };
+    expect((await lastValueFrom(fromTransport(transport, { topic: 'g', until }).pipe(toArray()))).map(sequenceOf)).toEqual([
+      1, 3,
+    ]);
+  });
+});
+
 describe('an error', () => {
   it('of the transport fails the stream', async () => {
     const transport = await log([]);

@@ -2,11 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { beforeEach, expect, it, onTestFinished } from 'vitest';
+import timers from 'node:timers/promises';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { RxgradError } from '../../src/errors.ts';
 import { embeddedLog } from '../../src/sources/embedded-log.ts';
-import { storageError } from '../../src/sources/log-errors.ts';
+import { isLocked, storageError } from '../../src/sources/log-errors.ts';
 import { LogWrites } from '../../src/sources/log-writes.ts';
 import type { Transport } from '../../src/sources/transport.ts';
+import { withCallsOf } from '../builtin-calls.ts';
 
 let path = '';
 let other: DatabaseSync;
@@ -105,4 +108,107 @@ it('tells by a warning that a lock is held for long, once', async () => {
     'Embedded log x: another process has held its write lock for 0.02 s. Appends wait for it, up to 60 s',
   ]);
   await expect(writes.run(() => Promise.reject(new Error('other')))).rejects.toThrow('other');
+});
+
+describe('writes of a log that another process has locked', () => {
+  const locked = () => storageError('Embedded log x', Object.assign(new Error('database is locked'), { errcode: 5 }));
+
+  it('are tried again after growing pauses, up to a tenth of a second', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const pauses: number[] = [];
+    withCallsOf(timers, { setTimeout: (async (ms: number) => void pauses.push(ms)) as typeof timers.setTimeout });
+    const writes = new LogWrites('Embedded log x', 60_000);
+    let tries = 0;
+    await writes.run(() => {
+      tries += 1;
+      // The first one is in this turn.
+      if (tries <= 26) throw locked();
+    });
+    expect(pauses.slice(0, 4)).toEqual([5, 10, 15, 20]);
+    expect(Math.max(...pauses)).toBe(100);
+  });
+
+  it('are not tried again where something else is wrong', async () => {
+    const writes = new LogWrites('Embedded log x', 60_000);
+    let tries = 0;
+    const failing =
+      (error: unknown, first = error) =>
+      () => {
+        tries += 1;
+        throw tries === 1 ? first : error;
+      };
+    await expect(writes.run(failing(new Error('full')))).rejects.toThrow('full');
+    expect(tries).toBe(1);
+    tries = 0;
+    await expect(writes.run(failing(new Error('full'), locked()))).rejects.toThrow('full');
+    expect(tries).toBe(2);
+  });
+
+  it('come in their order, each whether or not those before it succeeded', async () => {
+    const writes = new LogWrites('Embedded log x', 60_000);
+    const done: string[] = [];
+    let held = true;
+    const first = writes.run(() => {
+      if (held) throw locked();
+      done.push('first');
+    });
+    const second = writes.run(() => {
+      done.push('second');
+      throw new Error('refused');
+    });
+    const third = writes.run(() => void done.push('third'));
+    expect(done).toEqual([]);
+    held = false;
+    await first;
+    await expect(second).rejects.toThrow('refused');
+    await third;
+    expect(done).toEqual(['first', 'second', 'third']);
+    await new Promise(setImmediate);
+    // With none before it, one is done in this turn again.
+    void writes.run(() => void done.push('fourth'));
+    expect(done).toHaveLength(4);
+  });
+
+  it('fail at once where they are not to wait', async () => {
+    const writes = new LogWrites('Embedded log x', 0);
+    let tries = 0;
+    const failed = writes.run(() => {
+      tries += 1;
+      throw locked();
+    });
+    await expect(failed).rejects.toMatchObject({ key: 'transportInterrupted', message: expect.stringContaining('for 0 s') });
+    expect(tries).toBe(2);
+  });
+});
+
+describe('what SQLite reports', () => {
+  const reported = (errcode: number) => storageError('log', Object.assign(new Error('m'), { errcode }));
+
+  it.each([
+    [5, 'transportInterrupted', 'another process holds its write lock. Try again'],
+    [5 + 256, 'transportInterrupted', 'another process holds its write lock'],
+    [11, 'damagedLog', 'SQLite cannot read it: m'],
+    [266, 'damagedLog', 'SQLite cannot read it: m'],
+    [522, 'damagedLog', 'SQLite cannot read it: m'],
+    [26, 'transportFailed', 'a file of another kind'],
+    [10, 'transportFailed', 'm. Check its folder'],
+    [13, 'transportFailed', 'm. Check its folder'],
+  ])('as %i is an error that says what to do', (errcode, key, words) => {
+    expect(reported(errcode)).toMatchObject({ key, message: expect.stringContaining(words) });
+  });
+
+  it('is left as it is where it is an error of rxgrad, or none', () => {
+    const own = reported(5);
+    expect(storageError('log', own)).toBe(own);
+    expect(storageError('log', 'text')).toBe('text');
+    const range = Object.assign(new Error('too large'), { code: 'ERR_OUT_OF_RANGE' });
+    expect(storageError('log', range)).toMatchObject({ key: 'damagedLog' });
+  });
+
+  it('is a lock where another connection has it alone', () => {
+    expect([5, 261, 11, 10].map((errcode) => isLocked(reported(errcode)))).toEqual([true, true, false, false]);
+    const other = new RxgradError('transportInterrupted', { transport: 'T', problem: 'busy', advice: 'Try again' });
+    expect([isLocked(other), isLocked(new Error('m')), isLocked(undefined)]).toEqual([false, false, false]);
+  });
 });

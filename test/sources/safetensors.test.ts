@@ -99,6 +99,75 @@ describe('safetensors', () => {
     expect(read.layout.tensors.map(({ name }) => name)).toEqual(['a']);
   });
 
+  it('aligns the data whatever names there are', () => {
+    for (let length = 1; length <= 16; length++) {
+      const bytes = written({ ['x'.repeat(length)]: Float32Array.of(1) });
+      const header = bytes.readUInt32LE(0);
+      expect(header % 8).toBe(0);
+      expect(bytes.toString('utf8', 8, 8 + header)).toMatch(/\}\} {0,7}$/);
+    }
+  });
+
+  it('reads tensors in whatever order they are listed, those without elements among them', () => {
+    const empty = { dtype: 'F32', shape: [0], data_offsets: [8, 8] };
+    const later = { ...f32, data_offsets: [8, 16] };
+    const bytes = file({ b: later, a: f32, none: empty }, new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer));
+    expect(valuesOf(accepted(bytes))).toEqual({
+      a: { dims: [2], data: [1, 2] },
+      none: { dims: [0], data: [] },
+      b: { dims: [2], data: [3, 4] },
+    });
+    expect(accepted(file({})).layout).toMatchObject({ tensors: [], byteLength: 0 });
+  });
+
+  it('reads headers up to its limit', () => {
+    const padded = (length: number) => file(JSON.stringify({ a: f32 }).padEnd(length), new Uint8Array(8));
+    expect(accepted(padded(4 << 20)).layout.tensors).toHaveLength(1);
+    expect(problem(padded((4 << 20) + 1))).toContain('at most 4194304 bytes');
+    const deepest = { a: { ...f32, shape: [...Array(15).fill(1), 2] } };
+    expect(accepted(file(deepest, new Uint8Array(8))).layout.tensors[0]!.dims).toHaveLength(16);
+  });
+
+  it('takes what is merely called like a part of another tensor for a tensor', () => {
+    const names = ['a', 'a.scale', 'b.values', 'b.scale', 'c.indices', 'd.values'];
+    const header = Object.fromEntries(names.map((name, i) => [name, { ...f32, data_offsets: [8 * i, 8 * i + 8] }]));
+    expect(accepted(file(header, new Uint8Array(48))).layout.tensors.map(({ name }) => name)).toEqual(names);
+  });
+
+  it('takes a factor for all of a tensor in bytes, or one for each of its rows', () => {
+    const bytes = (shape: number[], factors: number) => {
+      const length = shape.reduce((product, size) => product * size, 1);
+      const header = {
+        a: { dtype: 'I8', shape, data_offsets: [0, length] },
+        'a.scale': { dtype: 'F32', shape: [factors], data_offsets: [length, length + 4 * factors] },
+      };
+      return file(header, new Uint8Array(length + 4 * factors));
+    };
+    const scaleOf = (shape: number[], factors: number) => {
+      const { tensors } = accepted(bytes(shape, factors)).layout;
+      return [tensors.length, tensors[0]!.scale];
+    };
+    expect(scaleOf([3, 4], 1)).toEqual([1, { begin: 12, length: 1 }]);
+    expect(scaleOf([3, 4], 3)).toEqual([1, { begin: 12, length: 3 }]);
+    expect(scaleOf([], 1)).toEqual([1, { begin: 1, length: 1 }]);
+    // They are written as they were read.
+    const { layout, payload } = accepted(bytes([3, 4], 3));
+    expect(accepted(writeSafetensors(layout, payload)).layout).toEqual(layout);
+    expect(problem(bytes([3, 4], 4))).toContain('one for each row of [3,4], got 4');
+    expect(problem(bytes([3, 4], 0))).toContain('got 0');
+  });
+
+  it('takes the factor of rows in bytes', () => {
+    const header = {
+      'a.indices': { dtype: 'I64', shape: [2], data_offsets: [0, 16] },
+      'a.values': { dtype: 'I8', shape: [2, 3], data_offsets: [16, 22] },
+      'a.scale': { dtype: 'F32', shape: [1], data_offsets: [22, 26] },
+    };
+    expect(accepted(file(header, new Uint8Array(26))).layout.tensors).toMatchObject([
+      { name: 'a', dtype: 'I8', rows: { begin: 0, count: 2, dtype: 'I64' }, scale: { begin: 22, length: 1 } },
+    ]);
+  });
+
   it('reads from the middle of a buffer', () => {
     const bytes = written({ a: Float32Array.of(1, 2, 3) });
     const around = Buffer.concat([Buffer.alloc(3), bytes, Buffer.alloc(5)]);
@@ -129,6 +198,17 @@ describe('a header seen before', () => {
     accepted(c, reader);
     expect(accepted(a, reader).layout).not.toBe(first);
     expect(accepted(a, reader).layout).toEqual(first);
+  });
+
+  it('is forgotten where those that are known grow many', () => {
+    const reader = new SafetensorsReader();
+    const layout = (i: number) => accepted(written({ [`w${i}`]: Float32Array.of(1) }), reader).layout;
+    const first = layout(0);
+    for (let i = 1; i < 64; i++) layout(i);
+    expect(layout(0)).toBe(first);
+    const last = layout(64);
+    expect(layout(0)).not.toBe(first);
+    expect(layout(64)).toBe(last);
   });
 
   it('is not taken for another of the same length', () => {
