@@ -33,6 +33,47 @@ export const equivalents: readonly Equivalent[] = [
   },
   { file: 'src/gates/empirical-bernstein.ts', code: '> 1e-9 * outside', reason: 'says how exact the interval is that is told' },
   {
+    file: 'src/params/slot-table.ts',
+    code: 'facts[at + VERSION]',
+    becomes: 'at - VERSION',
+    reason: 'the version is the first of the facts: VERSION is 0',
+  },
+  {
+    file: 'src/params/slot-table.ts',
+    code: 'slot * FACTS + VERSION',
+    becomes: 'slot * FACTS - VERSION',
+    reason: 'the version is the first of the facts: VERSION is 0',
+  },
+  {
+    file: 'src/params/slot-views.ts',
+    code: 'readonly #views:',
+    reason: 'what has no address is never taken for the views of a buffer',
+  },
+  {
+    file: 'src/params/tensor-file.ts',
+    code: 'isSizes(offsets) ? offsets : []',
+    becomes: '["Stryker was here"]',
+    reason: 'offsets that are no sizes are refused in the next line',
+  },
+  {
+    file: 'src/params/state-dict.ts',
+    code: '.exec(name) ?? []',
+    becomes: '["Stryker was here"]',
+    reason: 'the first place is skipped, and there is no parameter in any case',
+  },
+  {
+    file: 'src/params/state-dict.ts',
+    code: 'if (number > FORMAT)',
+    becomes: 'number >= FORMAT',
+    reason: 'the format itself was accepted in the line before',
+  },
+  {
+    file: 'src/params/readers.ts',
+    code: 'if (ended.size === this.#endedSeen) return;',
+    becomes: 'false',
+    reason: 'saves a search where no further thread has ended; marks that were cleared are cleared again',
+  },
+  {
     file: 'src/inference/pool.ts',
     code: 'if (this.#queue.size === 0 || this.#closed) return;',
     reason: 'saves a look at a queue that is empty; closing empties it',

@@ -22,6 +22,7 @@ describe('the side that is written', () => {
   it('is the one that readers see, where there are none, and shows what is written at once', () => {
     const { leftRight, step, flips } = protocol();
     expect([step(), step(), leftRight.live, leftRight.version(leftRight.live)]).toEqual([0, 0, 0, 2]);
+    expect(leftRight.beginWhole()).toBe(0);
     expect(flips()).toBe(0);
   });
 

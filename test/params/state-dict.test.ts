@@ -171,12 +171,21 @@ describe('what does not fit', () => {
   });
 
   it('is what a file of rxgrad would not hold, though one of others might', () => {
-    const params = Parameters.create({ 'a.b': { dims: [1] } });
+    const params = Parameters.create({ a: { dims: [1] }, 'a.b': { dims: [1] } });
     const file = (name: string, own: boolean) => {
-      const tensors = ['a.b', name].map((each) => [each, { dims: [1], data: Float32Array.of(1) }] as const);
+      const tensors = ['a', 'a.b', name].map((each) => [each, { dims: [1], data: Float32Array.of(1) }] as const);
       return writeTensorFile(planTensorFile(tensors, own ? { 'rxgrad.format': '2', 'rxgrad.version': '1' } : {}));
     };
-    for (const name of ['module.a.b', 'velocity.a.b', 'state.other.exp_avg', 'lr', 'state.a.b', 'xstate.a.b.exp_avg']) {
+    for (const name of [
+      'module.a.b',
+      'velocity.a.b',
+      'state.other.exp_avg',
+      'lr',
+      'state.a.',
+      'state.a.b.',
+      'state.exp_avg',
+      'xstate.a.b.exp_avg',
+    ]) {
       expect(() => params.loadStateDict(file(name, true))).toThrow(`"${name}" is no parameter, nor an optimizer's state of one`);
     }
     params.loadStateDict(file('module.a.b', false));
@@ -227,9 +236,15 @@ describe('what does not fit', () => {
     expect(() => params.loadStateDict(written('3'))).toThrow(
       expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT', message: expect.stringMatching(/format 2.*format 3/) }),
     );
+    expect(() => params.loadStateDict(written('12'))).toThrow(expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT' }));
     expect([params.version, ...params.get('w').data]).toEqual([0, 0, 0]);
-    for (const none of ['0', 'x', '1.5', '']) {
-      expect(() => params.loadStateDict(written(none))).toThrow(expect.objectContaining({ code: 'RXGRAD_INVALID_CHECKPOINT' }));
+    for (const none of ['0', 'x', '1.5', '1x', '']) {
+      expect(() => params.loadStateDict(written(none))).toThrow(
+        expect.objectContaining({
+          code: 'RXGRAD_INVALID_CHECKPOINT',
+          message: `state dict: expected a format up to 2, got format ${none}`,
+        }),
+      );
     }
     for (const format of ['1', '2']) {
       const known = Parameters.create({ w: { dims: [2] } });
