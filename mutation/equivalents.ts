@@ -68,6 +68,12 @@ export const equivalents: readonly Equivalent[] = [
     reason: 'the format itself was accepted in the line before',
   },
   {
+    file: 'src/params/parameters.ts',
+    code: "if (specs[name]!.data) noteFinite(this, index, 'all', address);",
+    becomes: 'true',
+    reason: 'zeros are finite: saves a look at them',
+  },
+  {
     file: 'src/params/readers.ts',
     code: 'if (ended.size === this.#endedSeen) return;',
     becomes: 'false',

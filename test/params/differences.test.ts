@@ -23,7 +23,7 @@ function followed() {
     const { whole, address, count } = differences.of(0);
     return whole ? 'all' : [...new Int32Array(arena.memory.buffer, address, count)];
   };
-  return { differences, changes, write, listed, taken: () => changes.take().get(0) };
+  return { arena, differences, changes, write, listed, taken: () => changes.take().get(0) };
 }
 
 const rowsUpTo = (count: number): number[] => Array.from({ length: count }, (_, row) => row);
@@ -61,6 +61,19 @@ it('sides differ in all of a table beyond a quarter of it, and then whatever row
   differences.clear();
   write(...rowsUpTo(51));
   expect(listed()).toBe('all');
+});
+
+it('the rows that sides differ in have memory of their own', () => {
+  const { arena, differences, write, listed } = followed();
+  differences.clear();
+  write(...rowsUpTo(50));
+  expect(differences.of(0).address).toBeGreaterThan(0);
+  const beside = arena.allocate(256);
+  arena.bytes.fill(0xff, beside, beside + 256);
+  expect(listed()).toEqual(rowsUpTo(50));
+  differences.clear();
+  write(9);
+  expect([...arena.bytes.subarray(beside, beside + 256)]).toEqual(Array(256).fill(0xff));
 });
 
 it('changes list each row once, in order, wherever it lies in a large table', () => {

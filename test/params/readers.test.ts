@@ -110,6 +110,22 @@ describe('a reader whose thread was ended in the middle of a read', () => {
     expect(failures).toEqual([]);
   });
 
+  it('lets go of nothing that others hold', async () => {
+    const { params, step } = stepped();
+    const stays = params.reader();
+    const worker = new Worker(new URL('./dying-reader.worker.ts', import.meta.url), { workerData: params.share() });
+    const slot = stays.acquire();
+    await once(worker, 'message');
+    step();
+    step();
+    await worker.terminate();
+    // Its end is noticed where somebody looks.
+    await turns();
+    expect([params.leftRight.isFree(slot), params.leftRight.readers.any, params.version]).toEqual([false, true, 1]);
+    stays.release(slot);
+    await expect.poll(() => params.version).toBe(2);
+  });
+
   it('lets go when it is told so, where another thread has started it', async () => {
     const { params, step } = stepped();
     const shared = params.share();
@@ -217,7 +233,7 @@ describe('what a reader sees', () => {
   });
 
   it('is one buffer, of which it knows all that the writer does, and can have a copy', () => {
-    const params = Parameters.create({ a: { dims: [2], data: [1, 2] }, b: { dims: [20] } });
+    const params = Parameters.create({ a: { dims: [2], data: [1, 2] }, between: { dims: [3] }, b: { dims: [20] } });
     const reader = params.reader();
     const position = { topic: 'g', partition: 2, offset: 7 };
     params.load({ b: Array.from({ length: 20 }, (_, i) => i) }, { version: 5, madeAtMs: 1000, position });
@@ -296,7 +312,9 @@ describe('readers', () => {
     const waits = [0, 1].map((slot) => leftRight.readers.untilFree(() => slot).then(() => freed.push(slot)));
     await turns();
     expect(freed).toEqual([]);
+    const signalled = leftRight.table.signals.count;
     reader.release(0);
+    expect(leftRight.table.signals.count).toBe(signalled + 1);
     await waits[0];
     expect(freed).toEqual([0]);
     reader.release(1);

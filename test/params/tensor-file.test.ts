@@ -123,7 +123,7 @@ describe('is refused in words:', () => {
     ['a header that is too long', file('{}', 8, 100_000_001n), /header of at most 100000000 bytes, got 100000001/],
     ['a header as long as any may be, in a short file', file('{}', 8, 100_000_000n), /a header of 100000000 bytes, got 10 bytes/],
     ['a header that is text', file('"x"'), /a JSON object/],
-    ['a header that is no UTF-8', Buffer.concat([file('{"a": 1}', 0).subarray(0, 15), Buffer.of(0xff)]), /a JSON object/],
+    ['a header that is no UTF-8', file('{"w?": null}', 0).map((byte) => (byte === 0x3f ? 0xff : byte)), /a JSON object/],
     [
       'an array of a type that none has',
       file({ 'rxgrad.x': { dtype: 'F32', shape: [2], data_offsets: [0, 8] } }),
