@@ -78,6 +78,7 @@ export const folders: Readonly<Record<string, Folder>> = {
       'misfit-rows',
       'options',
       'outliers',
+      'pieces',
       'positions',
       'prologue',
       'reentrancy',
