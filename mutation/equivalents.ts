@@ -80,6 +80,29 @@ export const equivalents: readonly Equivalent[] = [
     reason: 'saves a search where no further thread has ended; marks that were cleared are cleared again',
   },
   {
+    file: 'src/optimizers/execution.ts',
+    code: 'readonly beside = ',
+    reason: 'says how a message is taken in, not what comes of it',
+  },
+  {
+    file: 'src/optimizers/optimizer-state.ts',
+    code: 'if (initial === 0) return;',
+    becomes: 'false',
+    reason: 'memory comes as zeros: saves filling it again',
+  },
+  {
+    file: 'src/optimizers/rejections.ts',
+    code: 'if (channels.rejection.hasSubscribers)',
+    becomes: 'true',
+    reason: 'what is published where nobody has subscribed is heard by nobody',
+  },
+  {
+    file: 'src/optimizers/running-scan.ts',
+    code: 'if (!this.#out.closed) end();',
+    becomes: 'true',
+    reason: 'an observer that is closed takes neither an end nor an error',
+  },
+  {
     file: 'src/inference/pool.ts',
     code: 'if (this.#queue.size === 0 || this.#closed) return;',
     reason: 'saves a look at a queue that is empty; closing empties it',

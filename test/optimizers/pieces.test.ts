@@ -1,5 +1,6 @@
 import {
   adam,
+  clipByValue,
   gradientBatch,
   metricReport,
   momentum,
@@ -291,6 +292,22 @@ describe('room in the arena', () => {
     spread.zeros(1);
     expect(params.arena.floats(a, 40)[39]).toBe(3);
   });
+});
+
+it('stages may be others than those that a state was made with, unless it is to be gone on with exactly', () => {
+  const source = model();
+  of<TrainingEvent>(batch(1)).pipe(clipByValue(1), sgd(source)).subscribe();
+  const goOn = (exact: boolean): string => {
+    const params = model();
+    params.loadStateDict(source.stateDict(), { exact });
+    let outcome = '';
+    of<TrainingEvent>(batch(1))
+      .pipe(sgd(params))
+      .subscribe({ next: ({ step }) => (outcome = `step ${step}`), error: ({ message }: Error) => (outcome = message) });
+    return outcome;
+  };
+  expect(goOn(false)).toBe('step 2');
+  expect(goOn(true)).toContain('the stages in front were clipByValue(1), and are none');
 });
 
 it('an update tells all that is known of its step, and lends the newest weights', () => {
