@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import {
   type AverageOptions,
   type GradientBatch,
+  type GradientInput,
   gradientBatch,
   HotSwapSession,
   hotSwap,
@@ -12,7 +13,7 @@ import {
   type TrainingEvent,
   type WeightsUpdate,
 } from 'rxgrad';
-import { from, lastValueFrom, type OperatorFunction, of, tap, toArray } from 'rxjs';
+import { from, lastValueFrom, type OperatorFunction, of, Subject, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { example, expectClose, feedsOf } from '../inference/onnx/example-models.ts';
 import { wave } from '../stages/gradients.ts';
@@ -203,6 +204,27 @@ describe('what is written of an average', () => {
     );
     expect([seen, into.version, into.liveVersion]).toEqual([[true, false], 2, 1]);
     expect(reader.read((weights) => Object.values(weights).every((data) => data.every(Number.isFinite)))).toBe(true);
+  });
+
+  it('is finite again once what was not is written anew: all of it, and no other rows', () => {
+    const into = tables();
+    const trained = into.twin();
+    const events$ = new Subject<TrainingEvent>();
+    events$.pipe(sgd(trained, { lr: 1, average: { into, decay: 0 } })).subscribe();
+    const step = (gradients: Readonly<Record<string, GradientInput>>): boolean => {
+      events$.next(gradientBatch({ gradients }));
+      return into.finite;
+    };
+    expect(step({ table: rowsOf(1), bias: Float32Array.of(1, 1) })).toBe(true);
+    trained.load({ bias: [Number.NaN, 0] });
+    expect(step({ bias: Float32Array.of(1, 1) })).toBe(false);
+    trained.load({ bias: [0, 0] });
+    expect(step({ bias: Float32Array.of(1, 1) })).toBe(true);
+    trained.load({ table: Array(80).fill(Number.NaN) });
+    expect(step({ table: rowsOf(3) })).toBe(false);
+    trained.load({ table: Array(80).fill(0) });
+    expect(step({ table: rowsOf(5) })).toBe(false);
+    expect(step({ table: new Float32Array(80) })).toBe(true);
   });
 
   it('says where in the log it came from', () => {

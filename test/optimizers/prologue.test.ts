@@ -84,6 +84,7 @@ it('delay is compensated once, and every staleness is looked at', () => {
   const prologue = behind(pipe(drop, compensate));
   expect(prologue.staleness.map(({ type }) => type)).toEqual(['drop', 'compensate']);
   expect(prologue.compensate).toBe(prologue.staleness[1]);
+  expect(behind(pipe(norm, drop, value)).staleness).toEqual([{ type: 'drop', above: 3 }]);
   expect(behind(drop).compensate).toBeNull();
   expect(() => behind(pipe(compensate, norm, compensate))).toThrow(
     expect.objectContaining({
