@@ -56,7 +56,6 @@ export class Readers {
   /** Takes leave for a reader whose thread has ended, and lets go of what it held. */
   letGo({ id }: AnnouncedReader): void {
     this.#all.find((marks) => marks.id === id)?.clear();
-    this.#sortOut();
   }
 
   /** Whether anybody reads a slot. */

@@ -119,7 +119,7 @@ export function readWeightsFile(value: Uint8Array): WeightsFile | SafetensorsPro
     }
     const { dims: whole, from } = objectOf(cutEntry);
     if (!isSizes(whole) || !isSize(from) || from + length > whole.reduce((product, size) => product * size, 1)) {
-      return undecodable(`a range of "${name}" in ${CUTS}`, excerpt(JSON.stringify(metadata[CUTS]) ?? 'none'));
+      return undecodable(`a range of "${name}" in ${CUTS}`, excerpt(String(metadata[CUTS])));
     }
     pieces.push({ ...tensor, whole, from });
   }

@@ -2,16 +2,18 @@ import fc from 'fast-check';
 import {
   type AverageOptions,
   type GradientBatch,
+  type GradientInput,
   gradientBatch,
   HotSwapSession,
   hotSwap,
   momentum,
+  type ParameterGroup,
   Parameters,
   sgd,
   type TrainingEvent,
   type WeightsUpdate,
 } from 'rxgrad';
-import { from, lastValueFrom, type OperatorFunction, of, tap, toArray } from 'rxjs';
+import { from, lastValueFrom, type OperatorFunction, of, Subject, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { example, expectClose, feedsOf } from '../inference/onnx/example-models.ts';
 import { wave } from '../stages/gradients.ts';
@@ -29,8 +31,9 @@ async function follow(
   average: Options,
   { threads = 0, trained = into.twin() }: { threads?: number; trained?: Parameters } = {},
   each: OperatorFunction<WeightsUpdate, WeightsUpdate> = tap(),
+  groups: readonly ParameterGroup[] = [{ params: 'c', frozen: true }],
 ): Promise<Parameters> {
-  const options = { lr: 0.1, threads, groups: [{ params: 'c', frozen: true }], average: { into, ...average } };
+  const options = { lr: 0.1, threads, groups, average: { into, ...average } };
   await lastValueFrom(from(events).pipe(scan(trained, options), each, toArray()));
   return trained;
 }
@@ -142,6 +145,97 @@ describe('the average', () => {
     const session = { params: served, swap: () => served.swap() };
     await follow(into, momentum, batches, { decay: 0.9 }, {}, hotSwap(session));
     expect(bitsOf(served)).toEqual(bitsOf(into));
+  });
+});
+
+describe('what is written of an average', () => {
+  const tables = () => Parameters.create({ table: { dims: [40, 2] }, bias: { dims: [2] }, still: { dims: [1] } });
+  const rowsOf = (row: number, value = 1) => ({ indices: [row], values: Float32Array.of(value, value) });
+
+  it('is known to who follows it: parameters, and rows where those alone are copied', async () => {
+    const into = tables();
+    const changes = into.changes();
+    const taken: unknown[] = [];
+    const events = [
+      gradientBatch({ gradients: { table: rowsOf(3), bias: Float32Array.of(1, 1) } }),
+      gradientBatch({ gradients: { table: rowsOf(7) } }),
+      gradientBatch({ gradients: { bias: Float32Array.of(1, 1) } }),
+    ];
+    const decay = { table: 0, '*': 0.9 };
+    await follow(
+      into,
+      sgd,
+      events,
+      { decay },
+      { trained: into.twin() },
+      tap(() => taken.push(changes.take())),
+      [],
+    );
+    expect(taken).toEqual([
+      new Map([
+        [0, null],
+        [1, null],
+        [2, null],
+      ]),
+      new Map([[0, Int32Array.of(7)]]),
+      new Map([[1, null]]),
+    ]);
+  });
+
+  it.each([
+    ['all of a parameter', { bias: Float32Array.of(3, 3) }],
+    ['rows', { table: rowsOf(5, 3) }],
+  ])('does not go live where it is not finite, of %s', async (_, gradients) => {
+    const into = tables();
+    const reader = into.reader();
+    const seen: boolean[] = [];
+    const events = [
+      gradientBatch({ gradients: { table: rowsOf(1), bias: Float32Array.of(1, 1) } }),
+      gradientBatch({ gradients }),
+    ];
+    const lr = 3e38;
+    await lastValueFrom(
+      from<TrainingEvent[]>(events).pipe(
+        sgd(into.twin(), { lr, average: { into, decay: 0 } }),
+        hotSwap({ params: into, swap: () => into.swap() }),
+        tap(() => seen.push(into.finite)),
+        toArray(),
+      ),
+    );
+    expect([seen, into.version, into.liveVersion]).toEqual([[true, false], 2, 1]);
+    expect(reader.read((weights) => Object.values(weights).every((data) => data.every(Number.isFinite)))).toBe(true);
+  });
+
+  it('is finite again once what was not is written anew: all of it, and no other rows', () => {
+    const into = tables();
+    const trained = into.twin();
+    const events$ = new Subject<TrainingEvent>();
+    events$.pipe(sgd(trained, { lr: 1, average: { into, decay: 0 } })).subscribe();
+    const step = (gradients: Readonly<Record<string, GradientInput>>): boolean => {
+      events$.next(gradientBatch({ gradients }));
+      return into.finite;
+    };
+    expect(step({ table: rowsOf(1), bias: Float32Array.of(1, 1) })).toBe(true);
+    trained.load({ bias: [Number.NaN, 0] });
+    expect(step({ bias: Float32Array.of(1, 1) })).toBe(false);
+    trained.load({ bias: [0, 0] });
+    expect(step({ bias: Float32Array.of(1, 1) })).toBe(true);
+    trained.load({ table: Array(80).fill(Number.NaN) });
+    expect(step({ table: rowsOf(3) })).toBe(false);
+    trained.load({ table: Array(80).fill(0) });
+    expect(step({ table: rowsOf(5) })).toBe(false);
+    expect(step({ table: new Float32Array(80) })).toBe(true);
+  });
+
+  it('says where in the log it came from', () => {
+    const into = model();
+    const position = { topic: 'g', partition: 1, offset: 8 };
+    const { message } = batch(1);
+    const event = Object.assign(batch(1), { message: { ...message, delivery: { position, source: { done: () => {} } } } });
+    of<TrainingEvent>(event)
+      .pipe(sgd(into.twin(), { average: { into } }))
+      .subscribe();
+    expect(into.newest).toMatchObject({ version: 1, position });
   });
 });
 

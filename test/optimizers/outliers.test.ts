@@ -173,6 +173,14 @@ describe('the state of a scan that looks for outliers', () => {
     );
   });
 
+  it('knows the norms before it, so that the first batch behind it is judged', () => {
+    const [first, second] = [model(), model()];
+    run(noise, usual, first);
+    second.loadStateDict(first.stateDict());
+    expect(run([1e6], usual, second)).toEqual([1e6]);
+    expect(run([1e6], usual)).toEqual([]);
+  });
+
   it('says when other outliers would be rejected, and lets the warnings differ', () => {
     const goOn = (was: OutlierOptions | undefined, is: OutlierOptions | undefined) => {
       const [first, second] = [model(), model()];

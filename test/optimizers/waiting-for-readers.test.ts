@@ -1,5 +1,5 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
-import { epochBoundary, hotSwap, type Parameters, type TrainingEvent, type WeightsReader, type WeightsUpdate } from 'rxgrad';
+import { epochBoundary, hotSwap, type Parameters, sgd, type TrainingEvent, type WeightsReader, type WeightsUpdate } from 'rxgrad';
 import { Subject, tap } from 'rxjs';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { batch, bitsOf, model, type Scan, scans } from './batches.ts';
@@ -97,6 +97,75 @@ describe.each(scans)('%s, where a reader holds what the next step would write', 
     await eventLoopTurn();
     await eventLoopTurn();
     expect(params.version).toBe(1);
+  });
+});
+
+/** Turns of the event loop in which whoever is woken goes on. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await eventLoopTurn();
+}
+
+describe('a step that had to wait', () => {
+  it('waits for whoever holds the weights when the reader has let go, and for the next one after that', async (t) => {
+    for (const threads of [0, 1]) {
+      const { params, reader, events$, seen } = train(t, (of, options) => sgd(of, { ...options, threads }));
+      const side = reader.acquire();
+      events$.next(batch());
+      await until(() => seen.length === 1);
+      events$.next(batch());
+      const copies = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      params.seat.hold(copies[0]!.promise);
+      params.seat.held!.then(() => params.seat.hold(copies[1]!.promise));
+      reader.release(side);
+      await turns();
+      expect(seen).toEqual([1]);
+      copies[0]!.resolve();
+      await turns();
+      expect([seen, params.settled]).toEqual([[1], false]);
+      copies[1]!.resolve();
+      await until(() => seen.length === 2);
+      expect(params.settled).toBe(true);
+    }
+  });
+
+  it('waits for who reads the average, too', async (t) => {
+    const into = model();
+    const reader = into.reader();
+    t.onTestFinished(() => reader.close());
+    const events$ = new Subject<TrainingEvent>();
+    const seen: number[] = [];
+    events$
+      .pipe(sgd(into.twin(), { average: { into, decay: 0.5 } }), hotSwap({ params: into, swap: () => into.swap() }))
+      .subscribe(({ version }) => seen.push(version));
+    const side = reader.acquire();
+    const before = reader.weights(side).a!.slice();
+    for (let i = 0; i < 3; i++) events$.next(batch());
+    await turns();
+    expect([seen, reader.weights(side).a]).toEqual([[1], before]);
+    reader.release(side);
+    await until(() => seen.length === 3);
+    expect(into.liveVersion).toBe(3);
+  });
+
+  it('is not taken, where a copy holds the weights when it is unsubscribed from, and the parameters are free behind that', async (t) => {
+    const { params, reader, events$, seen } = train(t, sgd);
+    const copy = Promise.withResolvers<void>();
+    params.seat.hold(copy.promise);
+    events$.next(batch());
+    await turns();
+    expect(seen).toEqual([]);
+    const next = new Subject<TrainingEvent>();
+    const taken = () => {
+      let failed = false;
+      next.pipe(sgd(params)).subscribe({ error: () => (failed = true) });
+      return !failed;
+    };
+    events$.error(Object.assign(new Error('ended'), { code: 'ended' }));
+    expect([seen, taken()]).toEqual([['ended'], false]);
+    copy.resolve();
+    await turns();
+    expect([params.version, taken()]).toEqual([0, true]);
+    reader.close();
   });
 });
 

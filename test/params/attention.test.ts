@@ -68,6 +68,36 @@ it('is wanted for a while behind a prediction', () => {
   expect(attention.isWanted).toBe(false);
 });
 
+it('gives work as long a stretch as predictions have had, within bounds, and half a millisecond where nobody waits', async () => {
+  const turnOf = async (ms: number): Promise<void> => {
+    const turn = attention.turn();
+    nowMs += ms;
+    await turn;
+  };
+  nowMs += 1000;
+  expect([attention.isWanted, attention.stretchMs]).toEqual([false, 0.5]);
+  begin();
+  await turnOf(0.25);
+  expect(attention.stretchMs).toBe(0.25);
+  await turnOf(1.5);
+  expect(attention.stretchMs).toBe(1.5);
+  await turnOf(50);
+  expect(attention.stretchMs).toBe(2);
+});
+
+it('is wanted until the last of several predictions has ended', () => {
+  begin();
+  begin();
+  attention.end();
+  begun -= 1;
+  nowMs += 1000;
+  expect(attention.isWanted).toBe(true);
+  attention.end();
+  begun -= 1;
+  nowMs += 1000;
+  expect(attention.isWanted).toBe(false);
+});
+
 it('makes steps of other threads come in between, with the same bits', async () => {
   const length = 2 ** 20;
   const data = Float32Array.from({ length }, (_, i) => Math.sin(i));

@@ -40,3 +40,8 @@ it.each<[object, RegExp]>([
 ])('%j is refused', (spec, message) => {
   expect(() => Parameters.create({ a: spec as { dims: number[] } })).toThrow(message);
 });
+
+it('a name that begins as those of state files do is refused, and one that ends so is not', () => {
+  expect(() => Parameters.create({ 'rxgrad.w': { dims: [1] } })).toThrow(/a name that does not begin with "rxgrad\."/);
+  expect(Parameters.create({ 'w.rxgrad.': { dims: [1] } }).names).toEqual(['w.rxgrad.']);
+});

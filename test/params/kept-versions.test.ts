@@ -4,8 +4,11 @@ import fc from 'fast-check';
 import { gradientBatch, hotSwap, optimizer, Parameters } from 'rxgrad';
 import { Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
+import { eventually } from '../eventually.ts';
 
 const large = 3_000_000;
+const made = { madeAtMs: 1, position: null };
+const w = (value: number) => ({ w: Float32Array.of(value) });
 
 /** Weights that carry their version's number, each step one more. */
 function stepped(dims: readonly number[]) {
@@ -93,6 +96,115 @@ describe('kept versions', () => {
     expect(params.arena.allocate(64)).toBe(before + 64);
     const slots = Array.from({ length: 64 }, (_, slot) => slot);
     expect(slots.filter((slot) => !params.leftRight.isFree(slot))).toEqual([]);
+  });
+
+  it('are as many as may be kept at most, where each has a label', async () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    for (const limit of [0, 1.5, 31, Number.NaN]) expect(() => (params.kept.limit = limit)).toThrow(/expected 1 to 30/);
+    expect(params.kept.limit).toBe(5);
+    for (let version = 1; version <= 30; version++)
+      params.kept.add({ ...made, version }, w(version), { labels: [`v${version}`] });
+    expect(params.kept.list().map(({ version }) => version)).toEqual(Array.from({ length: 30 }, (_, i) => 30 - i));
+    const add = () => params.kept.add({ ...made, version: 31 }, w(31));
+    expect(add).toThrow(/at most 30, got as many that have labels or are in use/);
+    const before = params.arena.allocate(1 << 16);
+    await expect(params.kept.keep()).rejects.toThrow(/at most 30/);
+    expect(params.arena.allocate(1 << 16)).toBe(before + (1 << 16));
+    params.kept.limit = 30;
+    params.kept.unlabel('v7');
+    add();
+    expect(params.kept.has(7)).toBe(false);
+    expect([...params.kept.weights(31).w!, ...params.kept.weights('v8').w!]).toEqual([31, 8]);
+    params.kept.limit = 1;
+    for (let version = 1; version <= 30; version++) params.kept.unlabel(`v${version}`);
+    params.kept.add({ ...made, version: 32 }, w(32));
+    expect(params.kept.list().map(({ version }) => version)).toEqual([32]);
+  });
+
+  it('that come from elsewhere are shown with what is known of them, and kept once', () => {
+    const params = Parameters.create({ a: { dims: [2] }, w: { dims: [1] } });
+    const facts = { version: 12, madeAtMs: 5000, position: { topic: 'gradients', partition: 1, offset: 9 } };
+    const kept = params.kept.add(facts, { ...w(3), a: Float32Array.of(1, 2) }, { labels: ['first'] });
+    expect(kept).toMatchObject({ ...facts, labels: ['first'] });
+    expect(params.kept.add({ ...facts, madeAtMs: 1 }, { ...w(4), a: new Float32Array(2) }, { labels: ['again'] })).toMatchObject({
+      slot: kept.slot,
+      madeAtMs: 5000,
+      labels: ['first', 'again'],
+    });
+    const slot = params.reader().acquire();
+    expect(params.show(kept)).toBe(true);
+    expect(params.live).toEqual(facts);
+    expect(params.reader().read(({ a, w }) => [...a!, ...w!])).toEqual([1, 2, 3]);
+    expect([slot, params.version, params.liveVersion]).toEqual([0, 0, 12]);
+  });
+
+  it('are found by number or label, and a label is one version’s', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    for (const version of [4, 5]) params.kept.add({ ...made, version }, w(version));
+    params.kept.label(4, 'stable');
+    expect([params.kept.has(4), params.kept.has('stable'), params.kept.has('4'), params.kept.has(6)]).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+    params.kept.label('stable', 'older');
+    params.kept.label(5, 'stable');
+    expect(params.kept.list().map(({ version, labels }) => [version, labels])).toEqual([
+      [5, ['stable']],
+      [4, ['older']],
+    ]);
+    params.kept.unlabel('stable');
+    expect(() => params.kept.find('stable')).toThrow(/there \(0, which is live, 5, 4 older\), got stable/);
+    params.kept.label(5, 'a'.repeat(64));
+    params.kept.label(5, 'ä_1.-');
+    params.show(params.kept.find(5));
+    expect(() => params.kept.find(6)).toThrow(/there \(5 a+ ä_1.-, 4 older\), got 6/);
+  });
+
+  it('are let go one by one, and no longer shown or pinned then', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const [one, two] = [1, 2].map((version) => params.kept.add({ ...made, version }, w(version), { labels: [`v${version}`] }));
+    params.kept.forget('v1');
+    expect(params.kept.list().map(({ version }) => version)).toEqual([2]);
+    for (const use of [() => params.show(one!), () => params.pin(one), () => params.kept.forget(1)])
+      expect(use).toThrow(expect.objectContaining({ code: 'RXGRAD_UNKNOWN_VERSION' }));
+    params.pin();
+    expect(params.show(two!)).toBe(false);
+    expect(() => params.kept.forget(2)).toThrow(/version 2 to be let go/);
+    params.unpin();
+    expect(params.liveVersion).toBe(2);
+  });
+
+  it('are kept once, at their first time, and whatever is kept comes after what was asked for before', async () => {
+    const { params, reader, step } = stepped([large]);
+    const first = params.kept.keep({ labels: ['a'] });
+    const again = params.kept.keep({ labels: ['b'] });
+    const refused = params.kept.keep({ labels: ['not one'] });
+    refused.catch(() => {});
+    step();
+    await eventually(() => expect(params.version).toBe(1));
+    const last = params.kept.keep();
+    expect((await first).labels).toEqual(['a']);
+    expect((await again).labels).toEqual(['a', 'b']);
+    await expect(refused).rejects.toThrow(/label/);
+    expect((await last).version).toBe(1);
+    expect(params.kept.list()).toHaveLength(2);
+    expect(params.kept.weights(0).w!.every((value) => value === 0)).toBe(true);
+    expect(params.kept.weights(1).w!.every((value) => value === 1)).toBe(true);
+    reader.close();
+    const slots = Array.from({ length: 64 }, (_, slot) => slot);
+    expect(slots.filter((slot) => !params.leftRight.isFree(slot))).toEqual([]);
+  });
+
+  it('are none that are not finite', async () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    params.reader();
+    params.load({ w: [Number.NaN] });
+    await expect(params.kept.keepLatest()).rejects.toThrow(expect.objectContaining({ code: 'RXGRAD_WEIGHTS_NOT_FINITE' }));
+    expect((await params.kept.keep()).version).toBe(0);
+    params.load({ w: [2] });
+    expect((await params.kept.keepLatest({ labels: ['newest'] })).version).toBe(2);
   });
 
   it('refuse labels that could be taken for something else', async () => {

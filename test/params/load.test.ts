@@ -55,6 +55,21 @@ describe('weights are loaded at once', () => {
     expect([params.version, ...params.get('w').data]).toEqual([34, 99, 99, 99]);
   });
 
+  it('in a buffer that a reader has let go of since, where all were being read', () => {
+    const params = Parameters.create({ w: { dims: [3] } });
+    const reader = params.reader();
+    const held = [reader.acquire()];
+    for (let version = 1; version < WRITER_SLOTS; version++) {
+      params.load(w(version));
+      held.push(reader.acquire());
+    }
+    expect(() => params.load(w(99))).toThrow(expect.objectContaining({ code: 'RXGRAD_BUFFERS_IN_USE' }));
+    reader.release(held[5]!);
+    params.load(w(34));
+    expect(reader.read((weights, version) => [version, ...weights.w!])).toEqual([34, 34, 34, 34]);
+    for (const [version, slot] of held.entries()) if (version !== 5) expect(seen(reader, slot)).toEqual(Array(4).fill(version));
+  });
+
   it('while a version is being kept', async () => {
     const length = 3_000_000;
     const params = Parameters.create({ w: { dims: [length] } });

@@ -110,6 +110,22 @@ describe('a reader whose thread was ended in the middle of a read', () => {
     expect(failures).toEqual([]);
   });
 
+  it('lets go of nothing that others hold', async () => {
+    const { params, step } = stepped();
+    const stays = params.reader();
+    const worker = new Worker(new URL('./dying-reader.worker.ts', import.meta.url), { workerData: params.share() });
+    const slot = stays.acquire();
+    await once(worker, 'message');
+    step();
+    step();
+    await worker.terminate();
+    // Its end is noticed where somebody looks.
+    await turns();
+    expect([params.leftRight.isFree(slot), params.leftRight.readers.any, params.version]).toEqual([false, true, 1]);
+    stays.release(slot);
+    await expect.poll(() => params.version).toBe(2);
+  });
+
   it('lets go when it is told so, where another thread has started it', async () => {
     const { params, step } = stepped();
     const shared = params.share();
@@ -201,6 +217,132 @@ describe('a reader', () => {
     const reader = params.reader();
     params.load({ w: [1, 2] });
     expect(reader.read(({ w }, version) => [version, ...w!])).toEqual([2, 1, 2]);
+  });
+});
+
+describe('what a reader sees', () => {
+  it('is let go of where the use of it fails, too', () => {
+    const params = Parameters.create({ w: { dims: [2], data: [1, 2] } });
+    const reader = params.reader();
+    const failing = () => {
+      throw new Error('used badly');
+    };
+    expect(() => reader.read(failing)).toThrow('used badly');
+    expect(reader.read(({ w }, version) => [version, ...w!])).toEqual([0, 1, 2]);
+    expect(params.leftRight.isFree(reader.live)).toBe(true);
+  });
+
+  it('is one buffer, of which it knows all that the writer does, and can have a copy', () => {
+    const params = Parameters.create({ a: { dims: [2], data: [1, 2] }, between: { dims: [3] }, b: { dims: [20] } });
+    const reader = params.reader();
+    const position = { topic: 'g', partition: 2, offset: 7 };
+    params.load({ b: Array.from({ length: 20 }, (_, i) => i) }, { version: 5, madeAtMs: 1000, position });
+    const slot = reader.acquire();
+    expect([reader.live, reader.liveVersion, reader.version(slot)]).toEqual([slot, 5, 5]);
+    expect(params.origins.factsOf(reader.facts(slot))).toEqual({ version: 5, madeAtMs: 1000, position });
+    expect(reader.weights(slot)).toBe(reader.weights(slot));
+    const { offset, length } = params.places.at(-1)!;
+    const copy = new Float32Array((offset + 4 * length) / 4 + 2).fill(-1);
+    reader.copy(slot, new Uint8Array(copy.buffer));
+    expect([...copy.subarray(0, 2), ...copy.subarray(offset / 4)]).toEqual([
+      1,
+      2,
+      ...Array.from({ length: 20 }, (_, i) => i),
+      -1,
+      -1,
+    ]);
+    reader.release(slot);
+  });
+
+  it('is held as often as it was acquired', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const reader = params.reader();
+    const slot = reader.acquire();
+    reader.hold(slot);
+    reader.release(slot);
+    expect(params.leftRight.isFree(slot)).toBe(false);
+    reader.release(slot);
+    expect(params.leftRight.isFree(slot)).toBe(true);
+  });
+});
+
+describe('readers', () => {
+  it('are counted until each has closed, once', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const [first, second] = [params.reader(), params.reader()];
+    first.close();
+    first.close();
+    expect(params.leftRight.readers.any).toBe(true);
+    second.close();
+    expect(params.leftRight.readers.any).toBe(false);
+  });
+
+  it('that were announced and never came count until they are let go', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const shared = params.share();
+    expect(params.leftRight.readers.any).toBe(true);
+    params.letGo({ ...shared, reader: { ...shared.reader, id: 99 } });
+    expect(params.leftRight.readers.any).toBe(true);
+    params.letGo(shared);
+    expect(params.leftRight.readers.any).toBe(false);
+    expect(() => WeightsReader.attach(shared)).toThrow(/another reader has taken/);
+  });
+
+  it('that are let go take their marks on every buffer along, and no one else’s', () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const shared = [params.share(), params.share()];
+    const [gone, stays] = shared.map((one) => WeightsReader.attach(one));
+    const slots = [gone!.acquire(), gone!.acquire()];
+    stays!.acquire();
+    params.load({ w: [1] });
+    slots.push(gone!.acquire());
+    params.letGo(shared[0]!);
+    expect(slots.map((slot) => params.leftRight.isFree(slot))).toEqual([false, false, true]);
+    params.letGo(shared[1]!);
+    expect(slots.map((slot) => params.leftRight.isFree(slot))).toEqual([true, true, true]);
+  });
+
+  it('wake everybody who waits, also where two wait for different buffers', async () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const { leftRight } = params;
+    const reader = params.reader();
+    reader.hold(0);
+    reader.hold(1);
+    const freed: number[] = [];
+    const waits = [0, 1].map((slot) => leftRight.readers.untilFree(() => slot).then(() => freed.push(slot)));
+    await turns();
+    expect(freed).toEqual([]);
+    const signalled = leftRight.table.signals.count;
+    reader.release(0);
+    expect(leftRight.table.signals.count).toBe(signalled + 1);
+    await waits[0];
+    expect(freed).toEqual([0]);
+    reader.release(1);
+    await waits[1];
+    expect(freed).toEqual([0, 1]);
+    // Nobody waits any more: what is released signals nothing.
+    const { count } = leftRight.table.signals;
+    reader.hold(1);
+    reader.release(1);
+    expect(leftRight.table.signals.count).toBe(count);
+  });
+
+  it('signal the buffer that is waited for alone, when its last mark goes', async () => {
+    const params = Parameters.create({ w: { dims: [1] } });
+    const { leftRight } = params;
+    const [reader, other] = [params.reader(), params.reader()];
+    for (const slot of [0, 1, 1]) reader.hold(slot);
+    const wait = leftRight.readers.untilFree(() => 1);
+    const { count } = leftRight.table.signals;
+    const signalled = () => leftRight.table.signals.count - count;
+    reader.release(0);
+    reader.release(1);
+    expect(signalled()).toBe(0);
+    reader.release(1);
+    expect(signalled()).toBe(1);
+    await wait;
+    other.close();
+    expect(signalled()).toBe(1);
   });
 });
 

@@ -1,5 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { epochBoundary, isRxgradError, metricReport, Parameters, type ScanOptions, type TrainingEvent } from 'rxgrad';
+import {
+  epochBoundary,
+  gradientBatch,
+  isRxgradError,
+  metricReport,
+  Parameters,
+  type ScanOptions,
+  type TrainingEvent,
+} from 'rxgrad';
 import { from, Subject } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { planTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
@@ -145,6 +153,80 @@ describe('what does not fit', () => {
     expect(bitsOf(params).slice(0, 9)).toEqual(bits.slice(0, 9));
   });
 
+  it('is what names its weights otherwise, where parameters are to be made of it', () => {
+    const tensors = [['w', { dims: [2], data: Float32Array.of(3, 4) }]] as const;
+    const made = (weights: string | null) => () =>
+      Parameters.fromStateDict(
+        writeTensorFile(
+          planTensorFile(tensors, {
+            'rxgrad.format': '2',
+            'rxgrad.version': '7',
+            ...(weights === null ? {} : { 'rxgrad.weights': weights }),
+          }),
+        ),
+      );
+    for (const weights of [null, '["w", "v"]', '[5]', '5', '{}', '["w"'])
+      expect(made(weights)).toThrow(/expected a state dict of rxgrad, which names its weights/);
+    expect([...made('["w"]')().get('w').data]).toEqual([3, 4]);
+  });
+
+  it('is what a file of rxgrad would not hold, though one of others might', () => {
+    const params = Parameters.create({ a: { dims: [1] }, 'a.b': { dims: [1] } });
+    const file = (name: string, own: boolean) => {
+      const tensors = ['a', 'a.b', name].map((each) => [each, { dims: [1], data: Float32Array.of(1) }] as const);
+      return writeTensorFile(planTensorFile(tensors, own ? { 'rxgrad.format': '2', 'rxgrad.version': '1' } : {}));
+    };
+    for (const name of [
+      'module.a.b',
+      'velocity.a.b',
+      'state.other.exp_avg',
+      'lr',
+      'state.a.',
+      'state.a.b.',
+      'state.exp_avg',
+      'xstate.a.b.exp_avg',
+    ]) {
+      expect(() => params.loadStateDict(file(name, true))).toThrow(`"${name}" is no parameter, nor an optimizer's state of one`);
+    }
+    params.loadStateDict(file('module.a.b', false));
+    params.loadStateDict(file('state.a.b.any_key', true));
+    expect(params.version).toBe(1);
+  });
+
+  it('is a state that is no JSON object', () => {
+    const file = (state: string) =>
+      writeTensorFile(
+        planTensorFile([['w', { dims: [1], data: Float32Array.of(1) }]], {
+          'rxgrad.format': '2',
+          'rxgrad.version': '1',
+          'rxgrad.state': state,
+        }),
+      );
+    for (const state of ['{', '5', 'null', '"x"']) {
+      expect(() => Parameters.create({ w: { dims: [1] } }).loadStateDict(file(state))).toThrow(
+        expect.objectContaining({
+          code: 'RXGRAD_INVALID_CHECKPOINT',
+          message: expect.stringContaining(`expected JSON as rxgrad.state, got ${state}`),
+        }),
+      );
+    }
+  });
+
+  it('is a count of steps that goes with no state: the next scan begins anew', () => {
+    const counted = (tensors: Record<string, number>): number[] => {
+      const params = Parameters.create({ w: { dims: [1] } });
+      const all = Object.entries({ w: 1, ...tensors }).map(
+        ([name, value]) => [name, { dims: [1], data: Float32Array.of(value) }] as const,
+      );
+      params.loadStateDict(writeTensorFile(planTensorFile(all, {})));
+      from([gradientBatch({ gradients: { w: Float32Array.of(1) } })])
+        .pipe(adam(params))
+        .subscribe({ error: (error) => expect.unreachable(String(error)) });
+      return [...params.get('w').data];
+    };
+    expect(counted({ step: 500 })).toEqual(counted({}));
+  });
+
   it('is a file of a format that is not known yet', () => {
     const params = Parameters.create({ w: { dims: [2] } });
     const written = (format: string) => {
@@ -154,9 +236,15 @@ describe('what does not fit', () => {
     expect(() => params.loadStateDict(written('3'))).toThrow(
       expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT', message: expect.stringMatching(/format 2.*format 3/) }),
     );
+    expect(() => params.loadStateDict(written('12'))).toThrow(expect.objectContaining({ code: 'RXGRAD_NEWER_FORMAT' }));
     expect([params.version, ...params.get('w').data]).toEqual([0, 0, 0]);
-    for (const none of ['0', 'x', '1.5', '']) {
-      expect(() => params.loadStateDict(written(none))).toThrow(expect.objectContaining({ code: 'RXGRAD_INVALID_CHECKPOINT' }));
+    for (const none of ['0', 'x', '1.5', '1x', '']) {
+      expect(() => params.loadStateDict(written(none))).toThrow(
+        expect.objectContaining({
+          code: 'RXGRAD_INVALID_CHECKPOINT',
+          message: `state dict: expected a format up to 2, got format ${none}`,
+        }),
+      );
     }
     for (const format of ['1', '2']) {
       const known = Parameters.create({ w: { dims: [2] } });

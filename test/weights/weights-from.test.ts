@@ -199,6 +199,41 @@ describe('weightsFrom', () => {
     await expect(replay(await topicOf(records), 'weights', { into })).resolves.toMatchObject({ rejections: [] });
   });
 
+  it('ends at once where a topic holds nothing', async () => {
+    expect(await replay(await topicOf([]), 'weights')).toEqual({ shown: [], rejections: [] });
+  });
+
+  it.each(['end', undefined] as const)(
+    'reads nothing on once it is unsubscribed from, however early (until %s)',
+    async (until) => {
+      const transport = await topicOf(records);
+      const asked: string[] = [];
+      const stopped: string[] = [];
+      const watched: typeof transport = {
+        ...transport,
+        consume: async (options) => {
+          asked.push(options.topic);
+          const consumption = await transport.consume(options);
+          const stop = (): Promise<void> => {
+            stopped.push(options.topic);
+            return consumption.stop();
+          };
+          return { ...consumption, stop };
+        },
+      };
+      const into = Parameters.create(specs);
+      const shown: number[] = [];
+      const weights$ = weightsFrom(watched, { ...base, into, ...(until ? { until } : {}) });
+      weights$.subscribe(({ version }) => shown.push(version)).unsubscribe();
+      await eventually(() => into.seat.assertFree());
+      // Turns in which it would have begun.
+      for (let i = 0; i < 50; i++) await new Promise(setImmediate);
+      expect(asked).toEqual(until ? [] : ['weights']);
+      await eventually(() => expect(stopped).toEqual(asked));
+      expect(shown).toEqual([]);
+    },
+  );
+
   it('fails where there is no such topic', async () => {
     await expect(replay(memoryTransport(), 'weights')).rejects.toMatchObject({ key: 'unknownTopic' });
   });

@@ -43,8 +43,38 @@ it.each([
   [good.replace('version=12', 'version=1.5'), 'version'],
   [good.replace('crc32=7', 'crc32=4294967296'), 'crc32'],
   [good.replace('crc32=7', 'crc32'), 'crc32'],
+  [good.replace('sequence=3', 'sequence=-1'), 'sequence'],
+  [good.replace('shards=2', 'shards=0'), 'shards is no whole number from 1 to 1024'],
+  [good.replace('parts=1', 'parts=0'), 'parts is no whole number from 1 to 65536'],
+  [good.replace('part=0', 'part=1'), 'part is no whole number from 0 to 0'],
+  [good.replace('shard=0', 'shard=-1'), 'shard is no whole number from 0 to 1'],
+  [`${good}, course=""`, 'course is no text of at most 100 characters'],
+  [`${good}, course="${'a'.repeat(101)}"`, 'course'],
+  [`${good}, course=5`, 'course'],
+  [
+    good.replace('version=12', 'version=x').replace('crc32=7', 'crc32=x'),
+    'version is no whole number from 0 to 9007199254740991, crc32 is',
+  ],
 ])('says what is wrong with %j', (text, part) => {
   expect(parseWeightsHeader(text)).toEqual({ problem: expect.stringContaining(part) });
+});
+
+it('may name the course of training, which may be as long as it is written', () => {
+  const written = {
+    version: 1,
+    course: 'a'.repeat(100),
+    sequence: 1,
+    kind: 'snapshot',
+    base: undefined,
+    shard: 0,
+    shards: 1,
+    part: 0,
+    parts: 1,
+    crc32: 0,
+  } as const;
+  const text = writeWeightsHeader(written);
+  expect(parseWeightsHeader(text)).toEqual({ facts: written });
+  expect(parseWeightsHeader(text.replace(/, course=.*/, ''))).toEqual({ facts: { ...written, course: undefined } });
 });
 
 it('never throws', () => {
