@@ -17,6 +17,7 @@ function scan(own: Partial<KeptScan> = {}) {
     busy: false,
     settled: true,
     handled: 0,
+    positions: [],
     state: () => state('own'),
     rejectionsKept: async () => {},
     dispose: () => (disposed += 1),
@@ -39,9 +40,17 @@ describe('the seat of a scan', () => {
     const loaded = state('loaded');
     seat.load(loaded);
     expect(seat.state()).toBe(loaded);
-    expect(seat.enter()).toBe(loaded);
+    expect(seat.enter()).toEqual({ loaded, before: [] });
     seat.leave();
-    expect([seat.enter(), seat.state()]).toEqual([null, null]);
+    expect([seat.enter(), seat.state()]).toEqual([{ loaded: null, before: [] }, null]);
+  });
+
+  it('tells a scan how far the one before it has read', () => {
+    const seat = new ScanSeat();
+    seat.enter();
+    seat.keep(scan({ positions: [['g', 0, 7]] }).kept);
+    seat.leave();
+    expect(seat.enter().before).toEqual([['g', 0, 7]]);
   });
 
   it('keeps the state of the last scan until another enters, or one is loaded', () => {
