@@ -60,6 +60,7 @@ it('exports these names and no others', () => {
     'oneCycleLR',
     'optimizer',
     'piecewiseConstantSchedule',
+    'placeOfState',
     'polynomialLR',
     'publishWeights',
     'radam',

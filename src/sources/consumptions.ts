@@ -17,12 +17,18 @@ export class Consumptions {
     return running;
   }
 
-  /** Stops all, and those that are begun meanwhile: one that is left would keep the process alive. */
+  /**
+   * Stops all, and those that are begun meanwhile: one that is left would keep the process alive. Fails as the first one that did, when all
+   * have ended.
+   */
   async stop(): Promise<void> {
+    const failures: unknown[] = [];
     while (this.#running.size > 0) {
       const all = [...this.#running];
-      await Promise.all(all.map((running) => running.stop()));
+      for (const end of await Promise.allSettled(all.map((running) => running.stop())))
+        if (end.status === 'rejected') failures.push(end.reason);
       for (const stopped of all) this.#running.delete(stopped);
     }
+    if (failures.length > 0) throw failures[0];
   }
 }

@@ -137,10 +137,14 @@ export function embeddedLog(
       return file.read(topic, partition, offset)[0] ?? null;
     },
     async close() {
-      await consumptions.stop();
-      await flush();
-      appends.close();
-      file.close();
+      try {
+        await consumptions.stop();
+      } finally {
+        await flush();
+        // What could not be written is told; the file is let go all the same.
+        appends.close();
+        file.close();
+      }
     },
   };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { embeddedLog, encodeEvent, FileCheckpoints, gradientBatch, HotSwapSession } from 'rxgrad';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Training } from '../../chaos/training.ts';
-import { planTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
+import { planTensorFile, readTensorFile, writeTensorFile } from '../../src/params/tensor-file.ts';
 import { example } from '../inference/onnx/example-models.ts';
 import { expectFailure, rxgrad } from '../pipelines/rxgrad.ts';
 import { wave } from '../stages/gradients.ts';
@@ -195,7 +195,8 @@ it('a saved state goes on behind what it contains', () => {
   const run = (...args: string[]) => rxgrad('run', 'momentum', '--model', model, ...at, '--until-end', ...args);
   run('--save-state', half);
   expect(run('--load-state', half, '--save-state', whole)).toContain(`goes on at gradients/0@60, behind what ${half} contains`);
-  expect(readFileSync(whole)).toEqual(readFileSync(half));
+  // Stages are not known before a batch has come through them.
+  expect(readTensorFile(readFileSync(whole)).tensors).toEqual(readTensorFile(readFileSync(half)).tensors);
   expect(run('--load-state', half, '--from', 'beginning')).toMatch(/rejected 60/);
 });
 

@@ -57,7 +57,11 @@ it('takes any optimizer, and goes on from what it saved: nothing is applied twic
   await append(events.slice(3));
   const output = run('--load-state', `${folder}/state`, '--save-state', `${folder}/state-5`);
   expect(output).toMatch(/version\s+│\s+5/);
-  expect(output).toMatch(/events rejected\s+│\s+duplicate 3/);
+  expect(output).toContain(`goes on at gradients/0@3, behind what ${folder}/state contains`);
+  expect(output).toMatch(/events rejected\s+│\s+0/);
+  const again = run('--load-state', `${folder}/state`, '--from', 'beginning');
+  expect(again).toMatch(/version\s+│\s+5/);
+  expect(again).toMatch(/events rejected\s+│\s+duplicate 3/);
   // Nothing new came: what was loaded is what there is.
   expect(run('--load-state', `${folder}/state-5`)).toMatch(/version\s+│\s+5/);
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -52,6 +52,32 @@ it('waits for the write lock of another process, keeps the order, and leaves the
   await Promise.all(calls);
   expect(done).toHaveLength(3);
   expect(await transport.endOffsets('gradients')).toEqual([2]);
+});
+
+it('lets the file go at the end, though what a group has acknowledged could not be written', async () => {
+  const transport = await log(50);
+  await transport.produce('gradients', [value('a')]);
+  const delivered = Promise.withResolvers<void>();
+  const consumption = await transport.consume({
+    topic: 'gradients',
+    group: 'trainers',
+    deliver: () => delivered.resolve(),
+    onError: delivered.reject,
+  });
+  await delivered.promise;
+  other.exec('BEGIN IMMEDIATE');
+  consumption.acknowledge({ topic: 'gradients', partition: 0, offset: 0 });
+  await expect(transport.close()).rejects.toMatchObject({ key: 'transportInterrupted' });
+  other.exec('ROLLBACK');
+  other.close();
+  const files = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+  expect(files.filter((file) => file.startsWith(path))).toEqual([]);
 });
 
 it('gives up after a stated time, and says so', async () => {

@@ -129,6 +129,12 @@ it('consumptions are stopped all, with those that are begun meanwhile', async ()
     ['first', 'second', 'late'],
     ['first', 'second', 'late'],
   ]);
+  const failing = new Consumptions();
+  failing.add({ ...consumption('failing'), stop: () => Promise.reject(new Error('locked')) }, {});
+  failing.add(consumption('beside it'), {});
+  await expect(failing.stop()).rejects.toThrow('locked');
+  expect(stopped.pop()).toBe('beside it');
+  await failing.stop();
   // None is left to be stopped; whoever has one may stop it again.
   await all.stop();
   await second.stop();
