@@ -63,8 +63,7 @@ export class Reached {
     this.#again.warn(
       (count) =>
         `${topic}/${partition}@${offset} is contained in these weights already (${count} such events so far): a scan over them had it before, and ` +
-        'this one knows only what it was told. To go on where a stream has ended, take recover, or load params.stateDict() and placeOfState ' +
-        'in a defer in front of retry()',
+        'this one knows only what it was told. To go on where a stream has ended, put recover in a defer in front of retry()',
     );
   }
 

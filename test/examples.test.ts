@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 /** What examples use without saying where it comes from: names by module. */
 const modules: Readonly<Record<string, readonly string[]>> = {
   rxgrad: Object.keys(rxgrad),
-  rxjs: ['auditTime', 'count', 'lastValueFrom', 'pipe', 'scan', 'tap'],
+  rxjs: ['auditTime', 'count', 'defer', 'lastValueFrom', 'pipe', 'retry', 'scan', 'switchMap', 'tap'],
   'onnxruntime-node': ['Tensor'],
   'node:worker_threads': ['workerData'],
   '../src/kernels/kernel.ts': ['kernel', 'add', 'mul', 'sub'],
