@@ -6,6 +6,7 @@ import { describeTopic } from './describe-topic.ts';
 import { EventFeed, type FeedOptions } from './event-feed.ts';
 import { InFlight } from './in-flight.ts';
 import { progress } from './progress.ts';
+import { closedTransport } from './topic-bounds.ts';
 import type { Consumption, LogRecord, Transport } from './transport.ts';
 
 /** Where a partition goes on. */
@@ -99,6 +100,7 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
         onRevoked: revoke,
         onStop: () => {
           for (const lane of lanes.values()) lane.close();
+          if (!out.closed) out.error(closedTransport(transport.name));
         },
         onError: (error) => out.error(error),
       });

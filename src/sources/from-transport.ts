@@ -8,6 +8,7 @@ import { EventFeed, type FeedReader } from './event-feed.ts';
 import { InFlight } from './in-flight.ts';
 import { chosenPartition, onlyFrom, type PartitionChoice, warnOfAnyOrder } from './partition-choice.ts';
 import { progress } from './progress.ts';
+import { closedTransport } from './topic-bounds.ts';
 import { everyMinute, watchTopic } from './topic-watch.ts';
 import type { ConsumeOptions, Consumption, TopicDescription, Transport } from './transport.ts';
 
@@ -141,7 +142,11 @@ export function fromTransport(transport: Transport, options: FromTransportOption
           if (isRead(partition)) reader.read(partition, nextOffset);
         },
         onRevoked: reading.leave,
-        onStop: () => inFlight.close(),
+        onStop: () => {
+          inFlight.close();
+          // Not by whoever reads it.
+          if (!out.closed) out.error(closedTransport(transport.name));
+        },
         onError: (error) => out.error(error),
       });
       if (out.closed) await consumption.stop();

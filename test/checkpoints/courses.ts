@@ -86,7 +86,8 @@ export function folders(): () => string {
   beforeAll(async () => {
     root = await mkdtemp(join(tmpdir(), 'rxgrad-courses-'));
   });
-  afterAll(() => rm(root, { recursive: true, force: true }));
+  // A writer that was fenced may still be at its last file.
+  afterAll(() => rm(root, { recursive: true, force: true, maxRetries: 10 }));
   return () => join(root, String(count++));
 }
 

@@ -612,13 +612,16 @@ export function describeTransport(
       const { transport, topic, produce } = await setUp(context);
       await produce('a', 'b', 'c');
       const seen: unknown[] = [];
-      const subscription = fromTransport(transport, { topic, from: 'beginning', maxInFlight: 1 }).subscribe((event) =>
-        seen.push(event),
-      );
+      let error: unknown = null;
+      const subscription = fromTransport(transport, { topic, from: 'beginning', maxInFlight: 1 }).subscribe({
+        next: (event) => seen.push(event),
+        error: (reason) => (error = reason),
+      });
       context.onTestFinished(() => subscription.unsubscribe());
       await eventually(() => expect(seen).toHaveLength(1));
       await transport.close();
       expect(seen).toHaveLength(1);
+      expect(error).toMatchObject({ key: 'transportFailed', message: expect.stringContaining('closed') });
     });
 
     it('closes: ends its consumptions, and refuses what comes after', async (context) => {
