@@ -168,6 +168,8 @@ describe('a gate', () => {
         return String(decisions[before]?.decision);
       };
       train(0.5);
+      // What comes before there is a candidate is not scored.
+      await eventually(() => expect(session.params.kept.find('candidate').version).toBe(1));
       // Threads that score are started when first needed.
       await session.predict(labelled(0, 1).feeds, { version: 'stable' });
       expect(await decided(0.5)).toBe('promoted');
