@@ -1,5 +1,5 @@
 import { Ending } from './ending.ts';
-import { requirePartition } from './topic-bounds.ts';
+import { closedTransport, requirePartition } from './topic-bounds.ts';
 import type { Consumption, LogRecord, Transport } from './transport.ts';
 
 export interface ReadAllOptions {
@@ -54,6 +54,7 @@ export async function readAll(
       ending.reach(partition, nextOffset);
       finish();
     },
+    onStop: () => finished.reject(closedTransport(transport.name)),
     onError: finished.reject,
   });
   try {

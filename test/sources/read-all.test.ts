@@ -43,6 +43,14 @@ describe('readAll', () => {
     await expect(readAll(transport, 'g', { partitions: [3] }, () => {})).rejects.toMatchObject({ key: 'invalidOption' });
   });
 
+  it('fails where the transport is closed before the end', async () => {
+    const transport = await log();
+    const reading = readAll(transport, 'g', {}, async ({ offset }) => {
+      if (offset === 3) void transport.close();
+    });
+    await expect(reading).rejects.toMatchObject({ key: 'transportFailed', message: expect.stringContaining('closed') });
+  });
+
   it('stops at what is younger than its start, and at a failure', async () => {
     const transport = await log();
     let count = 0;
