@@ -4,6 +4,7 @@ import { Chain } from '../../src/weights/chain.ts';
 import type { Piece } from '../../src/weights/cut.ts';
 import { copyPieces } from '../../src/weights/weights-file.ts';
 import type { WeightsFacts } from '../../src/weights/weights-header.ts';
+import { snapshotFacts } from './snapshot-facts.ts';
 
 const arena = new Arena();
 const weights = arena.allocate(4096);
@@ -32,17 +33,7 @@ function chainOf(maxBytes = 1 << 20) {
   let offset = 0;
   const add = (facts: Partial<WeightsFacts> & { sequence: number }, value = facts.kind === 'delta' ? delta : snapshot) => {
     const position = { topic: 'w', partition: 0, offset: offset++ };
-    const whole = {
-      version: facts.sequence,
-      kind: 'snapshot',
-      base: undefined,
-      shard: 0,
-      shards: 1,
-      part: 0,
-      parts: 1,
-      crc32: 0,
-    } as const;
-    return chain.add({ ...whole, ...facts }, value, position)?.message ?? null;
+    return chain.add(snapshotFacts(facts), value, position)?.message ?? null;
   };
   const follow = (sequence: number, value?: Uint8Array, more: object = {}) =>
     add({ sequence, kind: 'delta', base: sequence - 1, ...more }, value);

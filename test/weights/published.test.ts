@@ -6,6 +6,7 @@ import { readPublished } from '../../src/weights/published.ts';
 import type { WeightsFacts } from '../../src/weights/weights-header.ts';
 import { keyOf, requestRecord, weightsRecord } from '../../src/weights/weights-record.ts';
 import { eventually } from '../eventually.ts';
+import { snapshotFacts } from './snapshot-facts.ts';
 import { kindOf, recordsOf, versionOf } from './training.ts';
 
 const place = { topic: 'w', partition: 0 };
@@ -13,18 +14,8 @@ const value = Buffer.from('x');
 
 function record(sequence: number, own: Partial<WeightsFacts> & { key?: string; model?: string } = {}): NewRecord {
   const { key = keyOf('m', 0, null, 0), model = 'm', ...more } = own;
-  const facts = {
-    version: 10 * sequence,
-    course: 'a',
-    kind: 'snapshot',
-    base: undefined,
-    shard: 0,
-    shards: 1,
-    part: 0,
-    parts: 1,
-    crc32: 0,
-  } as const;
-  return weightsRecord({ ...place, key }, model, { ...facts, sequence, ...more }, value);
+  const facts = snapshotFacts({ version: 10 * sequence, course: 'a', sequence, ...more });
+  return weightsRecord({ ...place, key }, model, facts, value);
 }
 
 /** What is read of a topic with these records, and again after each of more. */

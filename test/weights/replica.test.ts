@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Replica } from '../../src/weights/replica.ts';
 import { copyPieces } from '../../src/weights/weights-file.ts';
 import type { WeightsFacts } from '../../src/weights/weights-header.ts';
+import { snapshotFacts } from './snapshot-facts.ts';
 
 type Specs = Readonly<Record<string, { readonly dims: readonly number[]; readonly data: readonly number[] }>>;
 
@@ -14,18 +15,7 @@ function fileOf(specs: Specs, step: object | null = null): Uint8Array {
   return copyPieces(arena, leftRight.address(leftRight.latest), pieces, 'F32', step as Record<string, unknown> | null)();
 }
 
-const facts = (own: Partial<WeightsFacts> & { sequence: number }): WeightsFacts => ({
-  version: own.sequence,
-  course: 'a',
-  kind: 'snapshot',
-  base: undefined,
-  shard: 0,
-  shards: 1,
-  part: 0,
-  parts: 1,
-  crc32: 0,
-  ...own,
-});
+const facts = (own: Partial<WeightsFacts> & { sequence: number }): WeightsFacts => snapshotFacts({ course: 'a', ...own });
 
 /** A replica that applies each part as it comes; says what it shows, or why the part is of no use. */
 function following(into: Parameters | null = null, maxBytes = 1 << 20, before: Replica | null = null) {

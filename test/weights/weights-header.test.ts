@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { parseWeightsHeader, type WeightsFacts, writeWeightsHeader } from '../../src/weights/weights-header.ts';
+import { snapshotFacts } from './snapshot-facts.ts';
 
 const facts = fc
   .record({
@@ -60,18 +61,7 @@ it.each([
 });
 
 it('may name the course of training, which may be as long as it is written', () => {
-  const written = {
-    version: 1,
-    course: 'a'.repeat(100),
-    sequence: 1,
-    kind: 'snapshot',
-    base: undefined,
-    shard: 0,
-    shards: 1,
-    part: 0,
-    parts: 1,
-    crc32: 0,
-  } as const;
+  const written = snapshotFacts({ course: 'a'.repeat(100), sequence: 1 });
   const text = writeWeightsHeader(written);
   expect(parseWeightsHeader(text)).toEqual({ facts: written });
   expect(parseWeightsHeader(text.replace(/, course=.*/, ''))).toEqual({ facts: { ...written, course: undefined } });
