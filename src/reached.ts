@@ -114,8 +114,7 @@ export class Reached {
   }
 
   #pass({ position: { topic, partition, offset }, record, topicId }: Place): void {
-    if (this.#last?.partition !== partition || this.#last.topic !== topic) this.#last = this.#of(topic, partition);
-    const known = this.#last;
+    const known = this.#of(topic, partition);
     if (topicId !== undefined && known.topicId !== topicId) this.#identify(topic, topicId);
     if (record === undefined) this.#newestMs = undefined;
     else if (this.#newestMs !== undefined && record.timestampMs > (this.#newestMs ?? Number.NEGATIVE_INFINITY))
@@ -141,6 +140,11 @@ export class Reached {
   }
 
   #of(topic: string, partition: number): Next {
+    if (this.#last?.partition !== partition || this.#last.topic !== topic) this.#last = this.#find(topic, partition);
+    return this.#last;
+  }
+
+  #find(topic: string, partition: number): Next {
     const known = this.#partitions.find((one) => one.partition === partition && one.topic === topic);
     if (known) return known;
     const topicId = this.#partitions.find((one) => one.topic === topic)?.topicId ?? null;

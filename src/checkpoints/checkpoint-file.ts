@@ -103,14 +103,22 @@ export function movedTo(file: Uint8Array, place: PlaceInTopic, where: string): U
   return changed;
 }
 
-/** Whether a state dict says anything of itself: one that others wrote does not. */
-export function hasFacts(file: Uint8Array, where: string): boolean {
-  return readTensorFileHeader(file, failing(where)).metadata['rxgrad.version'] !== undefined;
+/** Reads what a state dict says of itself; null where it says nothing, as those that others wrote. */
+export function factsIfAny(file: Uint8Array, where: string): CheckpointFacts | null {
+  const header = readTensorFileHeader(file, failing(where));
+  return header.metadata['rxgrad.version'] === undefined ? null : factsOf(file, header, where);
 }
 
 /** Reads what a state dict says of itself; its checksum is not looked at. */
 export function readFacts(file: Uint8Array, where: string): CheckpointFacts {
-  const { begin, metadata, entries } = readTensorFileHeader(file, failing(where));
+  return factsOf(file, readTensorFileHeader(file, failing(where)), where);
+}
+
+function factsOf(
+  file: Uint8Array,
+  { begin, metadata, entries }: ReturnType<typeof readTensorFileHeader>,
+  where: string,
+): CheckpointFacts {
   requireFormat(metadata['rxgrad.format'], where);
   const version = Number(metadata['rxgrad.version']);
   if (!Number.isSafeInteger(version)) throw invalid(where, 'a version', String(metadata['rxgrad.version']));

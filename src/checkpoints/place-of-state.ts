@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { OnceState } from '../events.ts';
-import { hasFacts, readFacts } from './checkpoint-file.ts';
+import { factsIfAny } from './checkpoint-file.ts';
 import { type LogToGoOnIn, placeInLog, type SourcePlace } from './place-in-log.ts';
 
 /**
@@ -18,8 +18,7 @@ export async function placeOfState(
   log: LogToGoOnIn,
 ): Promise<(SourcePlace & { readonly seen?: OnceState | undefined }) | null> {
   const [file, where] = typeof state === 'string' ? [await readFile(state), state] : [state, 'the state dict'];
-  if (!hasFacts(file, where)) return null;
-  const facts = readFacts(file, where);
-  if (!facts.positions.some(([of]) => of === log.topic)) return null;
+  const facts = factsIfAny(file, where);
+  if (!facts?.positions.some(([of]) => of === log.topic)) return null;
   return { ...(await placeInLog(facts, log, where)), seen: facts.seen };
 }

@@ -15,9 +15,9 @@ type Place = Pick<DeadLetter, 'position' | 'partition' | 'offset'>;
  * The record of a letter as it is sent again: its bytes, and its headers with where it first stood (`rxgrad_retry_of`) and how
  * often it was rejected (`rxgrad_attempt`).
  *
- * Gradients come from a worker of their own, `retry:` and where the record first stood, with the id of that topic, and one sequence. The first worker may
- * have sent higher ones since, so that this one would count as seen; of its own worker it is applied once, and only once, in
- * whatever order, and however often it is sent.
+ * Gradients come from a worker of their own, `retry:` and where the record first stood, with the id of that topic, and one
+ * sequence. The first worker may have sent higher ones since, so that this one would count as seen; of its own worker it is applied
+ * once, and only once, in whatever order, and however often it is sent.
  */
 export function retriedRecord(
   letter: LogRecord,

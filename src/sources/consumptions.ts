@@ -24,10 +24,8 @@ export class Consumptions {
   async stop(): Promise<void> {
     const failures: unknown[] = [];
     while (this.#running.size > 0) {
-      const all = [...this.#running];
-      for (const end of await Promise.allSettled(all.map((running) => running.stop())))
-        if (end.status === 'rejected') failures.push(end.reason);
-      for (const stopped of all) this.#running.delete(stopped);
+      const ends = await Promise.allSettled([...this.#running].map((running) => running.stop()));
+      for (const end of ends) if (end.status === 'rejected') failures.push(end.reason);
     }
     if (failures.length > 0) throw failures[0];
   }

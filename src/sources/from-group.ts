@@ -99,7 +99,7 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
         onAssigned: assign,
         onRevoked: revoke,
         onStop: () => {
-          for (const lane of lanes.values()) lane.close();
+          // Not by whoever reads it.
           if (!out.closed) out.error(closedTransport(transport.name));
         },
         onError: (error) => out.error(error),

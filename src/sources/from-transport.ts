@@ -85,7 +85,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
 
     const reader: FeedReader = {
       get closed() {
-        return out.closed || inFlight.closed;
+        return out.closed;
       },
       next: (event) => out.next(event),
       read(partition, nextOffset) {
@@ -143,7 +143,6 @@ export function fromTransport(transport: Transport, options: FromTransportOption
         },
         onRevoked: reading.leave,
         onStop: () => {
-          inFlight.close();
           // Not by whoever reads it.
           if (!out.closed) out.error(closedTransport(transport.name));
         },

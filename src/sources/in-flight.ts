@@ -22,7 +22,6 @@ export class InFlight {
   #bytes = 0;
   #waiters: (() => void)[] = [];
   #stalled: NodeJS.Timeout | undefined;
-  #closed = false;
 
   constructor(maxEvents: number, maxBytes: number, acknowledge: (position: Position) => void) {
     this.#maxEvents = maxEvents;
@@ -99,13 +98,7 @@ export class InFlight {
     return new Promise((resolve) => this.#waiters.push(resolve));
   }
 
-  /** Whether nothing is to be handed out any more. */
-  get closed(): boolean {
-    return this.#closed;
-  }
-
   close(): void {
-    this.#closed = true;
     this.#wake();
   }
 

@@ -163,10 +163,10 @@ class Merging {
     }
     this.#begin();
     const delivery = deliveryOf([batch], [...taken, batch]);
-    const merged = [...(delivery?.merged ?? []), ...parts.map(({ facts, delivery }) => ({ facts, delivery }))];
-    const last =
-      batch.delivery && delivery ? { ...batch.delivery, covers: delivery.covers, source: delivery.source, merged } : null;
-    yield this.#tell({ ...refused(batch, misfit), delivery: last });
+    yield this.#tell({
+      ...refused(batch, misfit),
+      delivery: delivery && { ...delivery, merged: [...(delivery.merged ?? []), ...parts] },
+    });
   }
 
   /** Merges the batches that have come, in the order in which they came. */

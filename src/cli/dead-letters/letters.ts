@@ -33,10 +33,9 @@ export async function readLetters(transport: Transport, topic: string): Promise<
   });
   const all = [...letters.values()];
   const present = new Map(all.map(({ position, topicId }) => [position?.topic, topicId]));
-  return all.map((letter) => {
-    const { id, position, topicId } = letter;
-    return topicId === null || topicId === present.get(position?.topic) ? letter : { ...letter, id: `${id}#${topicId}` };
-  });
+  const isPresent = ({ position, topicId }: ListedLetter): boolean =>
+    topicId === null || topicId === present.get(position?.topic);
+  return all.map((letter) => (isPresent(letter) ? letter : { ...letter, id: keyOf(letter) }));
 }
 
 function keyOf({ id, topicId }: Pick<ListedLetter, 'id' | 'topicId'>): string {

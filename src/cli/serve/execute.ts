@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
+import { firstValueFrom } from 'rxjs';
 import { expectOption } from '../../options.ts';
 import { type RunningServer, serve } from '../../serve/server.ts';
 import type { Transport } from '../../sources/transport.ts';
 import { openConnection } from '../connection.ts';
+import { ended } from '../ended.ts';
 import { adminToken } from './admin-token.ts';
 import { namesOf, type OpenModel, openModels } from './models.ts';
 import type { ServeCommandOptions } from './options.ts';
@@ -95,18 +97,14 @@ async function start({ models, replicas, options, log }: Running, token: string 
 /** Warms the models up, each when its weights are there, and waits for the end. */
 async function run({ models, replicas, transport, warmUp, options, log, signal }: Running): Promise<void> {
   const failing = new AbortController();
-  const ended = new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve());
-  });
+  const end = firstValueFrom(ended(signal));
   const stopped = AbortSignal.any([signal, failing.signal]);
   const following = models.map(async ({ name, session }) => {
     const { weightsFrom: topic, weightsModel = name, weightsRequests: requests } = options;
     const replica =
       topic === undefined ? null : followWeights(transport!, { topic, model: weightsModel, requests }, session, log);
     if (replica) replicas.set(name, replica);
-    if (stopped.aborted) replica?.stop();
-    stopped.addEventListener('abort', () => replica?.stop());
+    ended(stopped).subscribe(() => replica?.stop());
     await replica?.first;
     if (stopped.aborted) return;
     await session.warmUp(warmUp.get(name));
@@ -114,7 +112,7 @@ async function run({ models, replicas, transport, warmUp, options, log, signal }
     log.info({ model: name, version: session.version, providers, strategy }, 'ready');
   });
   try {
-    await Promise.race([ended, Promise.all(following).then(() => ended)]);
+    await Promise.race([end, Promise.all(following).then(() => end)]);
   } finally {
     failing.abort();
   }
