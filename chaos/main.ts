@@ -14,6 +14,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   kill: () => import('./kill.ts'),
   broker: () => import('./broker.ts'),
   leader: () => import('./leader.ts'),
+  acknowledged: () => import('./acknowledged.ts'),
   rebalance: () => import('./rebalance.ts'),
   pause: () => import('./pause.ts'),
   owners: () => import('./owners.ts'),

@@ -95,6 +95,16 @@ export class ProcessBroker {
     await this.#end('SIGTERM');
   }
 
+  /** Lets it hang, as on a machine that is out of memory: its connections stay open, and nothing answers. */
+  hang(): void {
+    this.#process?.kill('SIGSTOP');
+  }
+
+  /** Lets it go on behind {@link hang}. */
+  goOn(): void {
+    this.#process?.kill('SIGCONT');
+  }
+
   /** Kills it if it runs, and starts it again with the same ports and data. */
   async restart(): Promise<void> {
     await this.kill();

@@ -69,6 +69,30 @@ describe.skipIf(!found)('on a broker', () => {
     });
   });
 
+  it('goes on with other topics when one that it used was deleted', async (context) => {
+    const { transport, admin, topic } = await setUp(context);
+    const gone = `gone-${randomUUID()}`;
+    await transport.createTopic(gone);
+    const writer = await transport.writer(`w-${randomUUID()}`);
+    await transport.produce(gone, texts('a'));
+    await writer.write([{ topic: gone, value: Buffer.from('b') }]);
+    await transport.endOffsets(gone);
+    await admin.deleteTopics({ topics: [gone] });
+    await eventually(() => expect(transport.endOffsets(gone)).rejects.toMatchObject({ key: 'unknownTopic' }));
+    await expect(transport.produce(topic, texts('a'))).resolves.toHaveLength(1);
+    await expect(writer.write([{ topic, value: Buffer.from('b') }])).resolves.toHaveLength(1);
+    await expect(transport.produce(gone, texts('a'))).rejects.toMatchObject({ key: 'unknownTopic', details: { topic: gone } });
+    const other = `other-${randomUUID()}`;
+    await transport.createTopic(other);
+    await expect(writer.write([{ topic: other, value: Buffer.from('c') }])).resolves.toHaveLength(1);
+    await expect(writer.write([{ topic: gone, value: Buffer.from('c') }])).rejects.toMatchObject({
+      key: 'unknownTopic',
+      details: { topic: gone },
+    });
+    await transport.createTopic(gone, { partitions: 2 });
+    await expect(transport.produce(gone, [{ value: null, partition: 1 }])).resolves.toMatchObject([{ partition: 1, offset: 0 }]);
+  });
+
   it('tells that the broker wants another way to log in, without the password', async (context) => {
     const transport = kafkaTransport({ brokers, sasl: { mechanism: 'SCRAM-SHA-256', username: 'u', password: 'secret' } });
     context.onTestFinished(() => transport.close());

@@ -1,13 +1,17 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import type { Producer } from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
+import { closedTransport } from '../topic-bounds.ts';
 import type { NewRecord, Position } from '../transport.ts';
-import { isFinal, isPassing, isTooLarge, kafkaError } from './kafka-error.ts';
+import { AppendLane, type AppendLaneContext } from './append-lane.ts';
+import type { Cluster } from './kafka-cluster.ts';
+import { isTooLarge, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
+import { ProduceRequests } from './produce-requests.ts';
 
 export interface KafkaAppenderContext {
+  /** Of the transport. */
   readonly name: string;
-  readonly producer: () => Promise<Producer>;
+  /** Of this topic alone: what becomes of others must not fail it. */
+  readonly cluster: Cluster;
   /** How long brokers may be out of reach before an append fails. */
   readonly reconnectForMs: number;
   /** The largest record batch that the topic takes, where that can be known. */
@@ -27,101 +31,110 @@ interface Pending extends SizedMessage {
   readonly index: number;
 }
 
-const requestBytes = 8_000_000;
-const retryDelayMs = 200;
+/** What waits for one partition. */
+interface Queue {
+  readonly partition: number;
+  readonly lane: AppendLane;
+  pending: Pending[];
+}
 
 /**
- * Appends to one topic, one request at a time: with two in flight, a retry of the first would come behind the second. Calls
- * made meanwhile share the next request.
+ * Appends to one topic: partitions side by side, each one batch at a time, since the order of two that are under way would be lost with
+ * the first. Calls made meanwhile share the next batch.
  */
-export function kafkaAppender(context: KafkaAppenderContext, topic: string) {
-  let queue: Pending[] = [];
-  let sending: Promise<void> | null = null;
+export class KafkaAppender {
+  readonly #topic: string;
+  readonly #context: KafkaAppenderContext;
+  readonly #lanes: AppendLaneContext;
+  readonly #queues = new Map<number, Queue>();
+  readonly #sending = new Set<Promise<void>>();
+  #closing = false;
 
-  async function sendAll(): Promise<void> {
-    // Calls of the same turn of the event loop go together.
-    await Promise.resolve();
-    while (queue.length > 0) {
-      const count = requestLength(queue);
-      await send(queue.splice(0, count));
-      // What is left of a call that failed stays out: its records would have a gap before them.
-      queue = queue.filter(({ call }) => !call.failed);
-    }
-    sending = null;
+  constructor(context: KafkaAppenderContext, topic: string) {
+    const { name, cluster, reconnectForMs } = context;
+    this.#topic = topic;
+    this.#context = context;
+    this.#lanes = { name, reconnectForMs, requests: new ProduceRequests(topic, cluster), isClosing: () => this.#closing };
   }
 
-  async function send(request: readonly Pending[]): Promise<void> {
+  /** Resolves to the position of each record once all of them are durable. */
+  append(records: readonly NewRecord[]): Promise<Position[]> {
+    if (this.#closing) return Promise.reject(closedTransport(this.#context.name));
+    return new Promise((resolve, reject) => {
+      const call: Call = { positions: new Array(records.length), left: records.length, failed: false, resolve, reject };
+      for (const [index, record] of records.entries()) this.#push({ call, index, ...sizedMessage(record) });
+    });
+  }
+
+  /** Ends when what is being sent was answered. What waits behind it fails. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all(this.#sending);
+    await this.#context.cluster.disconnect();
+  }
+
+  #push(pending: Pending): void {
+    const { partition } = pending;
+    let queue = this.#queues.get(partition);
+    if (!queue) {
+      queue = { partition, lane: new AppendLane(partition, this.#lanes), pending: [] };
+      this.#queues.set(partition, queue);
+    }
+    queue.pending.push(pending);
+    if (queue.pending.length > 1) return;
+    const sending: Promise<void> = this.#sendAll(queue).finally(() => this.#sending.delete(sending));
+    this.#sending.add(sending);
+  }
+
+  async #sendAll(queue: Queue): Promise<void> {
+    // Calls of the same turn of the event loop go together.
+    await Promise.resolve();
+    while (queue.pending.length > 0) {
+      const batch = queue.pending.slice(0, batchLength(queue.pending));
+      await this.#send(queue, batch);
+      // What is left of a call that failed stays out: its records would have a gap before them.
+      queue.pending = queue.pending.slice(batch.length).filter(({ call }) => !call.failed);
+    }
+  }
+
+  async #send({ partition, lane }: Queue, batch: readonly Pending[]): Promise<void> {
     try {
-      settle(request, await acknowledgedOffsets(request));
+      if (this.#closing) throw closedTransport(this.#context.name);
+      const baseOffset = await lane.append(batch.map(({ message }) => message));
+      for (const [i, pending] of batch.entries()) settle(pending, { topic: this.#topic, partition, offset: baseOffset + i });
     } catch (error) {
-      if (isTooLarge(error) && request.length > 1) {
+      if (isTooLarge(error) && batch.length > 1) {
         // The topic takes less than its default: one by one, so that only what is too large fails.
-        for (const pending of request) if (!pending.call.failed) await send([pending]);
+        for (const pending of batch) if (!pending.call.failed) await this.#send({ partition, lane, pending: [] }, [pending]);
         return;
       }
-      const reason = await reasonOf(error, request);
-      for (const { call } of request) {
+      const reason = await this.#reasonOf(error, batch[0]!);
+      for (const { call } of batch) {
         call.failed = true;
         call.reject(reason);
       }
     }
   }
 
-  function settle(request: readonly Pending[], next: Map<number, number>): void {
-    for (const { call, index, partition } of request) {
-      const offset = next.get(partition)!;
-      next.set(partition, offset + 1);
-      call.positions[index] = { topic, partition, offset };
-      call.left--;
-      if (call.left === 0) call.resolve(call.positions);
-    }
+  async #reasonOf(error: unknown, { bytes }: Pending): Promise<Error> {
+    if (!isTooLarge(error)) return kafkaError(this.#context.name, error, this.#topic);
+    const expected = await this.#context.mostBytes(this.#topic);
+    return new RxgradError('oversizedRecord', { where: this.#topic, expected, got: bytes }, { cause: error });
   }
-
-  async function reasonOf(error: unknown, request: readonly Pending[]): Promise<Error> {
-    if (!isTooLarge(error)) return kafkaError(context.name, error, topic);
-    const expected = await context.mostBytes(topic);
-    return new RxgradError('oversizedRecord', { where: topic, expected, got: request[0]!.bytes }, { cause: error });
-  }
-
-  /** Sends until the brokers have it, and resolves to the first offset of each partition. */
-  async function acknowledgedOffsets(request: readonly Pending[]): Promise<Map<number, number>> {
-    const giveUpAtMs = Date.now() + context.reconnectForMs;
-    const messages = request.map(({ message }) => message);
-    for (;;) {
-      try {
-        const producer = await context.producer();
-        const metadata = await producer.send({ topic, acks: -1, messages });
-        return new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
-      } catch (error) {
-        if (isFinal(error) || !isPassing(error) || Date.now() > giveUpAtMs) throw error;
-        await delay(retryDelayMs);
-      }
-    }
-  }
-
-  return {
-    append(records: readonly NewRecord[]): Promise<Position[]> {
-      return new Promise((resolve, reject) => {
-        const call: Call = { positions: new Array(records.length), left: records.length, failed: false, resolve, reject };
-        for (const [index, record] of records.entries()) queue.push({ call, index, ...sizedMessage(record) });
-        sending ??= sendAll();
-      });
-    },
-    async idle(): Promise<void> {
-      await sending;
-    },
-  };
 }
 
-/** How many records from the front go into one request, at least one. */
-function requestLength(queue: readonly Pending[]): number {
-  const bytesOf = new Map<number, number>();
+function settle({ call, index }: Pending, position: Position): void {
+  call.positions[index] = position;
+  call.left--;
+  if (call.left === 0) call.resolve(call.positions);
+}
+
+/** How many records from the front go into one batch, at least one. */
+function batchLength(pending: readonly Pending[]): number {
   let total = 0;
-  for (const [i, { partition, bytes }] of queue.entries()) {
-    const batch = (bytesOf.get(partition) ?? 0) + bytes;
+  for (const [i, { bytes }] of pending.entries()) {
     total += bytes;
-    if (i > 0 && (batch > batchBytes || total > requestBytes)) return i;
-    bytesOf.set(partition, batch);
+    if (i > 0 && total > batchBytes) return i;
   }
-  return queue.length;
+  return pending.length;
 }

@@ -5,6 +5,10 @@ export interface Broker {
   readonly versions: Readonly<Record<number, { readonly maxVersion: number }>>;
   readonly connectionPool: { send<T>(question: Question<T>): Promise<T> };
   fetch(request: FetchRequest): Promise<FetchAnswer>;
+  initProducerId(request: { readonly transactionTimeout: number }): Promise<{
+    readonly producerId: string;
+    readonly producerEpoch: number;
+  }>;
 }
 
 /** A request of our own over a connection of kafkajs. */
@@ -44,6 +48,11 @@ export interface FetchAnswer {
 }
 
 export interface Cluster {
+  /** What it asks for together: one that is gone fails the others. */
+  readonly targetTopics: Set<string>;
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  isConnected(): boolean;
   addTargetTopic(topic: string): Promise<void>;
   refreshMetadata(): Promise<void>;
   refreshMetadataIfNecessary(): Promise<void>;
@@ -57,9 +66,8 @@ type CreateCluster = (options: object) => Cluster;
 
 /** Shows a client's clusters as they are made, and lets what they know of topics grow no older than that: kafkajs 2.2.4 has no way to either. */
 export function onCluster(kafka: Kafka, metadataMaxAge: number, take?: (cluster: Cluster) => void): Kafka {
-  const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
-  if (!symbol) throw new Error('expected kafkajs 2.2.4');
   const internals = kafka as unknown as Record<symbol, CreateCluster>;
+  const symbol = createCluster(kafka);
   const create = internals[symbol]!;
   internals[symbol] = (options) => {
     const cluster = create({ ...options, metadataMaxAge });
@@ -67,4 +75,15 @@ export function onCluster(kafka: Kafka, metadataMaxAge: number, take?: (cluster:
     return cluster;
   };
   return kafka;
+}
+
+/** A cluster of a client that belongs to no producer, consumer or admin. It is not connected yet. */
+export function newCluster(kafka: Kafka): Cluster {
+  return (kafka as unknown as Record<symbol, CreateCluster>)[createCluster(kafka)]!({ allowAutoTopicCreation: false });
+}
+
+function createCluster(kafka: Kafka): symbol {
+  const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
+  if (!symbol) throw new Error('expected kafkajs 2.2.4');
+  return symbol;
 }

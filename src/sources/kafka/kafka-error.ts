@@ -13,6 +13,7 @@ interface KafkaFailure {
 
 // kafkajs 2.2.4 has no name for it.
 const producerFenced = 90;
+const outOfSequence = ['OUT_OF_ORDER_SEQUENCE_NUMBER', 'UNKNOWN_PRODUCER_ID', 'INVALID_PRODUCER_EPOCH'];
 const unreachable = [
   'KafkaJSConnectionError',
   'KafkaJSConnectionClosedError',
@@ -20,6 +21,8 @@ const unreachable = [
   'KafkaJSNoBrokerAvailableError',
   'KafkaJSBrokerNotFound',
   'KafkaJSGroupCoordinatorNotFound',
+  'KafkaJSMetadataNotLoaded',
+  'KafkaJSTopicMetadataNotLoaded',
   // Who gives tokens may be away for a while, like a broker.
   'NoToken',
 ];
@@ -41,6 +44,9 @@ const passing = [
   'NOT_ENOUGH_REPLICAS',
   'NOT_ENOUGH_REPLICAS_AFTER_APPEND',
   'REQUEST_TIMED_OUT',
+  'NETWORK_EXCEPTION',
+  'FENCED_LEADER_EPOCH',
+  'UNKNOWN_LEADER_EPOCH',
   'NOT_COORDINATOR_FOR_GROUP',
   'GROUP_COORDINATOR_NOT_AVAILABLE',
   'GROUP_LOAD_IN_PROGRESS',
@@ -66,6 +72,16 @@ export function isTooLarge(error: unknown): boolean {
 
 export function isUnknownTopic(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'UNKNOWN_TOPIC_OR_PARTITION');
+}
+
+/** Whether a broker does not know what came before in the sequence of an idempotent producer. */
+export function isOutOfSequence(error: unknown): boolean {
+  return failures(error).some(({ type = '' }) => outOfSequence.includes(type));
+}
+
+/** Whether the cluster gives this client no producer id: its user may write to no topic, or, before Kafka 2.8, may not be idempotent. */
+export function isNoProducer(error: unknown): boolean {
+  return failures(error).some(({ type }) => type === 'CLUSTER_AUTHORIZATION_FAILED');
 }
 
 /** Whether the transaction before is still being ended. */

@@ -4,9 +4,9 @@ import { RxgradError } from '../../errors.ts';
 import { Consumptions } from '../consumptions.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
 import type { NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
-import { kafkaAppender } from './kafka-appender.ts';
+import { KafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
-import type { Cluster } from './kafka-cluster.ts';
+import { type Cluster, newCluster } from './kafka-cluster.ts';
 import { consumeKafka } from './kafka-consumption.ts';
 import { isFinal, isPassing, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
@@ -32,7 +32,7 @@ const compaction = {
 
 /**
  * Makes a transport over Apache Kafka (or what speaks its protocol), through kafkajs. Connects when first used. Records are
- * acknowledged by all in-sync replicas; a retry whose first answer was lost appends them twice.
+ * acknowledged by all in-sync replicas, and appended once, however often they have to be sent.
  *
  * @example
  * const transport = kafkaTransport({ brokers: ['localhost:9092'] });
@@ -42,7 +42,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const { brokers, reconnectForMs, maxRecordBytes, replicationFactor } = settings;
   const name = `Kafka ${brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
-  const appenders = new Map<string, ReturnType<typeof kafkaAppender>>();
+  const appenders = new Map<string, KafkaAppender>();
   const writers = new Set<TransactionalWriter>();
   const consumptions = new Consumptions();
   const kafka = kafkaClient(settings);
@@ -53,13 +53,6 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
   });
   const admin = lasting(name, () => asking.admin());
-  const producer = lasting(name, () =>
-    kafka.producer({
-      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-      maxInFlightRequests: 1,
-    }),
-  );
   // From here on nothing is opened any more; what is open is still asked for a moment.
   let closing = false;
   let closed = false;
@@ -78,9 +71,11 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     try {
       const first = await admin.connected();
       return await question(first).catch(async (error) => {
+        // What is asked for is asked for together with all that was asked for before, some of which may be gone.
+        const isOfOthers = isUnknownTopic(error) && [...asked!.targetTopics].some((other) => other !== topic);
         // A connection that is made after the end would keep the process alive.
-        if (closed || isFinal(error) || !isUnreachable(error)) throw error;
-        // The connection is from before a broker's restart.
+        if (closed || isFinal(error) || !(isUnreachable(error) || isOfOthers)) throw error;
+        // Or the connection is from before a broker's restart.
         await admin.drop();
         return question(await admin.connected());
       });
@@ -115,10 +110,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
   }
 
-  /**
-   * Waits until the leaders of a new topic know that they are. Before that some partitions refuse what is sent, and kafkajs sends
-   * all of a request again: what the others took would be there twice.
-   */
+  /** Waits until the leaders of a new topic know that they are: before that, they refuse what is asked of them. */
   async function untilLed(topic: string): Promise<void> {
     for (const giveUpAtMs = Date.now() + reconnectForMs; Date.now() < giveUpAtMs; await delay(knownWithinMs / 10)) {
       const error = await bounds(topic).then(
@@ -147,13 +139,22 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return (await configOf(topic, 'max.message.bytes')) || "the topic's max.message.bytes in";
   }
 
-  function appenderOf(topic: string) {
+  function appenderOf(topic: string): KafkaAppender {
+    if (closing) throw closedTransport(name);
     let appender = appenders.get(topic);
     if (!appender) {
-      appender = kafkaAppender({ name, producer: producer.connected, reconnectForMs, mostBytes }, topic);
+      appender = new KafkaAppender({ name, cluster: newCluster(kafka), reconnectForMs, mostBytes }, topic);
       appenders.set(topic, appender);
     }
     return appender;
+  }
+
+  /** Forgets a topic that is gone: it may be made anew with other partitions. */
+  async function forget(topic: string): Promise<void> {
+    partitionCounts.delete(topic);
+    const appender = appenders.get(topic);
+    appenders.delete(topic);
+    await appender?.close();
   }
 
   async function requireRecords(topic: string, records: readonly NewRecord[]): Promise<void> {
@@ -186,8 +187,8 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       if (records.length === 0) return [];
       return appenderOf(topic)
         .append(records)
-        .catch((error) => {
-          if (isUnknownTopic(error)) partitionCounts.delete(topic);
+        .catch(async (error) => {
+          if (isUnknownTopic(error)) await forget(topic);
           throw error;
         });
     },
@@ -221,8 +222,8 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       await consumptions.stop();
       closed = true;
       await Promise.all([...writers].map((writer) => writer.close()));
-      await Promise.all([...appenders.values()].map((appender) => appender.idle()));
-      await Promise.all([admin.close(), producer.close()]);
+      await Promise.all([...appenders.values()].map((appender) => appender.close()));
+      await admin.close();
       settings.connections.end();
     },
   };

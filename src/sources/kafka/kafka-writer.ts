@@ -4,6 +4,7 @@ import { isRxgradError, RxgradError } from '../../errors.ts';
 import { closedTransport, fencedWriter } from '../topic-bounds.ts';
 import type { Position, TopicRecord, TransactionalWriter } from '../transport.ts';
 import { kafkaClient } from './kafka-client.ts';
+import type { Cluster } from './kafka-cluster.ts';
 import { isConcurrent, isFenced, isFinal, isPassing, isTooLarge, isUnknownTopic, kafkaError } from './kafka-error.ts';
 import { batchBytes, type SizedMessage, sizedMessage } from './kafka-message.ts';
 import type { KafkaSettings } from './kafka-options.ts';
@@ -31,8 +32,12 @@ const concurrentDelayMs = 20;
 export async function kafkaWriter(context: KafkaWriterContext, id: string): Promise<TransactionalWriter> {
   const writer = `${context.name}, writer "${id}"`;
   let unauthorized = false;
+  let cluster: Cluster | null = null;
   const kafka = kafkaClient(context.settings, {
-    onCluster: (cluster) => lastingTransactions(cluster, context.settings),
+    onCluster(made) {
+      cluster = made;
+      lastingTransactions(made, context.settings);
+    },
     onLog({ log }) {
       // kafkajs then finds no coordinator, which may pass, and says why nowhere but here (2.2.4).
       unauthorized ||= String(log.error).startsWith('Transactional Id authorization failed');
@@ -77,11 +82,12 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
     const [{ topic, partition }] = batch as [Entry];
     try {
       const messages = batch.map(({ message }) => message);
-      const base = await lasting(() => transaction.send({ topic, acks: -1, messages }));
-      for (const [i, { index }] of batch.entries()) {
-        positions[index] = { topic, partition, offset: Number(base[0]!.baseOffset) + i };
-      }
+      const [answer] = await lasting(() => transaction.send({ topic, acks: -1, messages }), topic);
+      const first = Number(answer?.baseOffset ?? -1);
+      if (first < 0) throw new Error(`the broker tells no offset of partition ${partition} of ${topic}`);
+      for (const [i, { index }] of batch.entries()) positions[index] = { topic, partition, offset: first + i };
     } catch (error) {
+      if (isUnknownTopic(error)) throw kafkaError(context.name, error, topic);
       if (!isTooLarge(error)) throw error;
       if (batch.length === 1) {
         const expected = await context.mostBytes(topic);
@@ -93,7 +99,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
   }
 
   /** Repeats a request until a broker answers it: it has the same sequence number, so brokers append it once. */
-  async function lasting<T>(request: () => Promise<T>): Promise<T> {
+  async function lasting<T>(request: () => Promise<T>, topic?: string): Promise<T> {
     const giveUpAtMs = Date.now() + context.settings.reconnectForMs;
     let restarts = false;
     for (;;) {
@@ -103,12 +109,20 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
         if (unauthorized) throw idRefused(writer);
         restarts ||= isPassing(error);
         // A broker that has just started may not know its topics yet.
-        const repeated = isPassing(error) || isConcurrent(error) || (restarts && isUnknownTopic(error));
+        const repeated = isPassing(error) || isConcurrent(error) || (isUnknownTopic(error) && (restarts || forgetsOthers(topic)));
         const { ended } = context.settings.connections;
         if (ended || isFinal(error) || !repeated || Date.now() > giveUpAtMs) throw error;
         await delay(isConcurrent(error) ? concurrentDelayMs : retryDelayMs);
       }
     }
+  }
+
+  /** A topic is asked for together with those that were written to before, some of which may be gone. False where there were none. */
+  function forgetsOthers(topic: string | undefined): boolean {
+    const { targetTopics } = cluster!;
+    const others = [...targetTopics].filter((other) => other !== topic);
+    for (const other of others) targetTopics.delete(other);
+    return others.length > 0;
   }
 
   /** Aborts, and gives back why. Where no broker said that it refused the records, this writer cannot go on. */

@@ -1,0 +1,127 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Position, Transport } from '../src/index.ts';
+import { readAll } from '../src/sources/read-all.ts';
+import type { ProcessBroker } from '../test/broker/process-broker.ts';
+import { ProcessCluster } from '../test/broker/process-cluster.ts';
+import type { Ground, Outcome } from './ground.ts';
+import { withTransport } from './topics.ts';
+
+export interface AcknowledgedCounts {
+  readonly faults: number;
+  readonly hangMs: number;
+}
+
+export const full: AcknowledgedCounts = { faults: 30, hangMs: 20_000 };
+
+const partitions = 6;
+const paceMs = 2;
+const mostUnderWay = 100;
+const settleMs = 3000;
+
+/** Lets brokers go, one at a time, under a producer of all partitions: what it was told must be what the log holds. */
+export default async function acknowledged(ground: Ground, { faults, hangMs }: AcknowledgedCounts = full): Promise<Outcome> {
+  const { random, say } = ground;
+  const cluster = await ProcessCluster.start({ nodes: 3 });
+  const kinds: Record<string, (node: ProcessBroker) => Promise<void>> = {
+    'shut down': async (node) => {
+      await node.stop();
+      await delay(settleMs);
+      await node.start();
+    },
+    killed: (node) => node.restart(),
+    hung: async (node) => {
+      node.hang();
+      await delay(hangMs);
+      node.goOn();
+    },
+  };
+  const counts: Record<string, number> = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, 0]));
+  try {
+    return await withTransport(cluster.brokers, async (transport) => {
+      const topic = `chaos-${randomUUID()}`;
+      await transport.createTopic(topic, { partitions });
+      const producing = new Producing(transport, topic);
+      const end = producing.start();
+      for (let fault = 0; fault < faults; fault++) {
+        const [kind, act] = Object.entries(kinds)[fault % Object.keys(kinds).length]!;
+        const node = cluster.nodes[random.below(cluster.nodes.length)]!;
+        await act(node);
+        counts[kind]! += 1;
+        say(`acknowledged: broker ${node.id} ${kind} (${fault + 1} of ${faults}), ${producing.calls} calls`);
+        await delay(settleMs);
+      }
+      await end();
+      const { calls, rejected } = producing;
+      return { counts: { ...counts, calls, rejected: rejected.size }, problems: await producing.wrongs() };
+    });
+  } finally {
+    await cluster.stop();
+  }
+}
+
+/** Appends numbered calls, each with its number to every partition. */
+class Producing {
+  readonly rejected = new Map<number, string>();
+  calls = 0;
+  readonly #transport: Transport;
+  readonly #topic: string;
+  readonly #told = new Map<number, Position[]>();
+  readonly #underWay = new Set<Promise<void>>();
+
+  constructor(transport: Transport, topic: string) {
+    this.#transport = transport;
+    this.#topic = topic;
+  }
+
+  /** What is returned ends it, and resolves when all calls have ended. */
+  start(): () => Promise<void> {
+    let over = false;
+    const producing = (async () => {
+      while (!over) {
+        if (this.#underWay.size >= mostUnderWay) await Promise.race(this.#underWay);
+        this.#call(this.calls++);
+        await delay(paceMs);
+      }
+      await Promise.all(this.#underWay);
+    })();
+    return () => {
+      over = true;
+      return producing;
+    };
+  }
+
+  #call(number: number): void {
+    const value = Buffer.from(String(number));
+    const records = Array.from({ length: partitions }, (_, partition) => ({ value, partition }));
+    const call: Promise<void> = this.#transport
+      .produce(this.#topic, records)
+      .then(
+        (positions) => void this.#told.set(number, positions),
+        (error: Error) => void this.rejected.set(number, error.message),
+      )
+      .finally(() => this.#underWay.delete(call));
+    this.#underWay.add(call);
+  }
+
+  /** What was told and is not so. */
+  async wrongs(): Promise<string[]> {
+    const held = Array.from({ length: partitions }, () => new Map<number, number>());
+    const problems: string[] = [];
+    const last = new Array<number>(partitions).fill(-1);
+    await readAll(this.#transport, this.#topic, {}, ({ offset, value }, partition) => {
+      const number = Number(Buffer.from(value!).toString());
+      held[partition]!.set(offset, number);
+      if (number <= last[partition]!) problems.push(`partition ${partition}: call ${number} stands behind ${last[partition]}`);
+      last[partition] = number;
+    });
+    for (const [number, positions] of this.#told) {
+      for (let partition = 0; partition < partitions; partition++) {
+        const found = held[partition]!.get(positions[partition]?.offset ?? -1);
+        if (found !== number)
+          problems.push(`call ${number} was acknowledged, and is not where it was said in partition ${partition}`);
+      }
+    }
+    return problems;
+  }
+}
