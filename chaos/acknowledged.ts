@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Position, Transport } from '../src/index.ts';
-import { readAll } from '../src/sources/read-all.ts';
 import type { ProcessBroker } from '../test/broker/process-broker.ts';
 import { ProcessCluster } from '../test/broker/process-cluster.ts';
 import type { Ground, Outcome } from './ground.ts';
+import { Producing, partitions } from './producing.ts';
 import { withTransport } from './topics.ts';
 
 export interface AcknowledgedCounts {
@@ -14,9 +13,6 @@ export interface AcknowledgedCounts {
 
 export const full: AcknowledgedCounts = { faults: 30, hangMs: 20_000 };
 
-const partitions = 6;
-const paceMs = 2;
-const mostUnderWay = 100;
 const settleMs = 3000;
 
 /** Lets brokers go, one at a time, under a producer of all partitions: what it was told must be what the log holds. */
@@ -57,71 +53,5 @@ export default async function acknowledged(ground: Ground, { faults, hangMs }: A
     });
   } finally {
     await cluster.stop();
-  }
-}
-
-/** Appends numbered calls, each with its number to every partition. */
-class Producing {
-  readonly rejected = new Map<number, string>();
-  calls = 0;
-  readonly #transport: Transport;
-  readonly #topic: string;
-  readonly #told = new Map<number, Position[]>();
-  readonly #underWay = new Set<Promise<void>>();
-
-  constructor(transport: Transport, topic: string) {
-    this.#transport = transport;
-    this.#topic = topic;
-  }
-
-  /** What is returned ends it, and resolves when all calls have ended. */
-  start(): () => Promise<void> {
-    let over = false;
-    const producing = (async () => {
-      while (!over) {
-        if (this.#underWay.size >= mostUnderWay) await Promise.race(this.#underWay);
-        this.#call(this.calls++);
-        await delay(paceMs);
-      }
-      await Promise.all(this.#underWay);
-    })();
-    return () => {
-      over = true;
-      return producing;
-    };
-  }
-
-  #call(number: number): void {
-    const value = Buffer.from(String(number));
-    const records = Array.from({ length: partitions }, (_, partition) => ({ value, partition }));
-    const call: Promise<void> = this.#transport
-      .produce(this.#topic, records)
-      .then(
-        (positions) => void this.#told.set(number, positions),
-        (error: Error) => void this.rejected.set(number, error.message),
-      )
-      .finally(() => this.#underWay.delete(call));
-    this.#underWay.add(call);
-  }
-
-  /** What was told and is not so. */
-  async wrongs(): Promise<string[]> {
-    const held = Array.from({ length: partitions }, () => new Map<number, number>());
-    const problems: string[] = [];
-    const last = new Array<number>(partitions).fill(-1);
-    await readAll(this.#transport, this.#topic, {}, ({ offset, value }, partition) => {
-      const number = Number(Buffer.from(value!).toString());
-      held[partition]!.set(offset, number);
-      if (number <= last[partition]!) problems.push(`partition ${partition}: call ${number} stands behind ${last[partition]}`);
-      last[partition] = number;
-    });
-    for (const [number, positions] of this.#told) {
-      for (let partition = 0; partition < partitions; partition++) {
-        const found = held[partition]!.get(positions[partition]?.offset ?? -1);
-        if (found !== number)
-          problems.push(`call ${number} was acknowledged, and is not where it was said in partition ${partition}`);
-      }
-    }
-    return problems;
   }
 }

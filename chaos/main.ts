@@ -15,6 +15,7 @@ const scenarios: Readonly<Record<string, () => Promise<{ default: Scenario }>>> 
   broker: () => import('./broker.ts'),
   leader: () => import('./leader.ts'),
   acknowledged: () => import('./acknowledged.ts'),
+  operations: () => import('./operations.ts'),
   rebalance: () => import('./rebalance.ts'),
   pause: () => import('./pause.ts'),
   owners: () => import('./owners.ts'),

@@ -1,17 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import kafkajs, { type Admin } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { Consumptions } from '../consumptions.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
 import type { NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
 import { KafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
-import { type Cluster, newCluster } from './kafka-cluster.ts';
+import { newCluster } from './kafka-cluster.ts';
 import { consumeKafka } from './kafka-consumption.ts';
-import { isFinal, isPassing, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import { isPassing, isUnknownTopic } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
-import { lasting } from './lasting-client.ts';
+import { Questions } from './questions.ts';
 import { describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 
 const mostPartitions = 10_000;
@@ -46,16 +46,9 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const writers = new Set<TransactionalWriter>();
   const consumptions = new Consumptions();
   const kafka = kafkaClient(settings);
-  let asked: Cluster | null = null;
-  const asking = kafkaClient(settings, {
-    onCluster(cluster) {
-      asked = cluster;
-    },
-  });
-  const admin = lasting(name, () => asking.admin());
+  const questions = new Questions(name, settings);
   // From here on nothing is opened any more; what is open is still asked for a moment.
   let closing = false;
-  let closed = false;
 
   /** Opens something that close() ends: what is still being opened then ends at once, since it would keep the process alive. */
   async function opened<T>(open: () => Promise<T>, end: (made: T) => Promise<void>): Promise<T> {
@@ -66,36 +59,18 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     throw closedTransport(name);
   }
 
-  async function ask<T>(question: (admin: Admin) => Promise<T>, topic?: string): Promise<T> {
-    if (closed) throw closedTransport(name);
-    try {
-      const first = await admin.connected();
-      return await question(first).catch(async (error) => {
-        // What is asked for is asked for together with all that was asked for before, some of which may be gone.
-        const isOfOthers = isUnknownTopic(error) && [...asked!.targetTopics].some((other) => other !== topic);
-        // A connection that is made after the end would keep the process alive.
-        if (closed || isFinal(error) || !(isUnreachable(error) || isOfOthers)) throw error;
-        // Or the connection is from before a broker's restart.
-        await admin.drop();
-        return question(await admin.connected());
-      });
-    } catch (error) {
-      throw kafkaError(name, error, topic);
-    }
-  }
-
   async function partitionCount(topic: string): Promise<number> {
     const known = partitionCounts.get(topic);
-    if (known !== undefined && !closed) return known;
-    const { topics } = await ask((asked) => asked.fetchTopicMetadata({ topics: [topic] }), topic);
+    if (known !== undefined && !closing) return known;
+    const { topics } = await questions.ask((admin) => admin.fetchTopicMetadata({ topics: [topic] }), topic);
     const count = topics[0]?.partitions.length ?? 0;
     partitionCounts.set(topic, count);
     return count;
   }
 
   async function describe(topic: string): Promise<TopicDescription> {
-    const described = await ask(async () => {
-      const leader = await leaderOf(asked!, topic, 0);
+    const described = await questions.ask(async (_, cluster) => {
+      const leader = await leaderOf(cluster, topic, 0);
       return knowsTopicIds(leader) ? describedBy(leader, topic) : null;
     }, topic);
     if (!described) partitionCounts.delete(topic);
@@ -105,7 +80,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
 
   async function bounds(topic: string): Promise<PartitionBounds[]> {
     await partitionCount(topic);
-    const offsets = await ask((asked) => asked.fetchTopicOffsets(topic), topic);
+    const offsets = await questions.ask((admin) => admin.fetchTopicOffsets(topic), topic);
     const byPartition = offsets.toSorted((a, b) => a.partition - b.partition);
     return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
   }
@@ -123,7 +98,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   }
 
   async function acknowledged(groupId: string, topic: string): Promise<ReadonlyMap<number, number>> {
-    const [found] = await ask((asked) => asked.fetchOffsets({ groupId, topics: [topic] }), topic);
+    const [found] = await questions.ask((admin) => admin.fetchOffsets({ groupId, topics: [topic] }), topic);
     const known = (found?.partitions ?? []).map(({ partition, offset }) => [partition, Number(offset)] as const);
     return new Map(known.filter(([, next]) => next >= 0));
   }
@@ -131,7 +106,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   /** NaN where it is not told. */
   async function configOf(topic: string, name: string): Promise<number> {
     const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: [name] }];
-    const found = await ask((asked) => asked.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
+    const found = await questions.ask((admin) => admin.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
     return Number(found?.resources[0]?.configEntries[0]?.configValue ?? Number.NaN);
   }
 
@@ -174,12 +149,14 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
         ([configName, value]) => ({ name: configName, value }),
       );
       const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
-      await ask((asked) => asked.createTopics({ topics })).catch(async (error) => {
-        if (!isUnknownTopic(error)) throw error;
-        // It was created, and the broker that was asked for its leaders has yet to hear of it.
-        await delay(knownWithinMs);
-        await partitionCount(topic);
-      });
+      await questions
+        .ask((admin) => admin.createTopics({ topics }))
+        .catch(async (error) => {
+          if (!isUnknownTopic(error)) throw error;
+          // It was created, and the broker that was asked for its leaders has yet to hear of it.
+          await delay(knownWithinMs);
+          await partitionCount(topic);
+        });
       await untilLed(topic);
     },
     async produce(topic, records) {
@@ -211,7 +188,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
     describeTopic: describe,
     async recordAt(topic, partition, offset) {
-      return ask(() => fetchRecord(asked!, topic, partition, offset), topic);
+      return questions.ask((_, cluster) => fetchRecord(cluster, topic, partition, offset), topic);
     },
     async retentionMs(topic) {
       const ms = await configOf(topic, 'retention.ms');
@@ -219,11 +196,11 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     },
     async close() {
       closing = true;
+      questions.endSoon();
       await consumptions.stop();
-      closed = true;
       await Promise.all([...writers].map((writer) => writer.close()));
       await Promise.all([...appenders.values()].map((appender) => appender.close()));
-      await admin.close();
+      await questions.close();
       settings.connections.end();
     },
   };

@@ -1,0 +1,87 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Admin } from 'kafkajs';
+import { closedTransport } from '../topic-bounds.ts';
+import { kafkaClient } from './kafka-client.ts';
+import type { Cluster } from './kafka-cluster.ts';
+import { isFinal, isPassing, isUnknownTopic, isUnreachable, kafkaError } from './kafka-error.ts';
+import type { KafkaSettings } from './kafka-options.ts';
+
+interface Asked {
+  readonly admin: Admin;
+  readonly cluster: Cluster;
+}
+
+const retryDelayMs = 200;
+
+/** What a transport asks its brokers, over one connection that is made when first needed, kept, and made anew when it failed. */
+export class Questions {
+  /** Of the transport. */
+  readonly #name: string;
+  readonly #settings: KafkaSettings;
+  #current: Promise<Asked> | null = null;
+  #everConnected = false;
+  #closing = false;
+  #closed = false;
+
+  constructor(name: string, settings: KafkaSettings) {
+    this.#name = name;
+    this.#settings = settings;
+  }
+
+  /**
+   * Asks until there is an answer, for `reconnectForMs` at most. Where no broker was ever reached, one attempt has to do: the settings may be
+   * wrong. `topic` is what the question is about.
+   */
+  async ask<T>(question: (admin: Admin, cluster: Cluster) => Promise<T>, topic?: string): Promise<T> {
+    for (const giveUpAtMs = Date.now() + this.#settings.reconnectForMs; ; await delay(retryDelayMs)) {
+      if (this.#closed) throw closedTransport(this.#name);
+      let asked: Asked | null = null;
+      try {
+        this.#current ??= this.#connect();
+        asked = await this.#current;
+        this.#everConnected = true;
+        return await question(asked.admin, asked.cluster);
+      } catch (error) {
+        // A topic is asked for together with all that were asked for before, some of which may be gone.
+        const others = asked ? [...asked.cluster.targetTopics].some((other) => other !== topic) : false;
+        const isOfOthers = others && isUnknownTopic(error);
+        const passes = this.#everConnected && !isFinal(error) && (isPassing(error) || isOfOthers);
+        if (!passes || Date.now() > giveUpAtMs) throw kafkaError(this.#name, error, topic);
+        // A connection that is made after the end would keep the process alive.
+        if (this.#closing) throw closedTransport(this.#name);
+        // Or the connection is from before a broker's restart.
+        if (isOfOthers || isUnreachable(error)) await this.#drop(asked);
+      }
+    }
+  }
+
+  /** From now on no question is asked twice. */
+  endSoon(): void {
+    this.#closing = true;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#closed = true;
+    await this.#drop(await this.#current?.catch(() => null));
+  }
+
+  async #connect(): Promise<Asked> {
+    const made: Cluster[] = [];
+    const admin = kafkaClient(this.#settings, { onCluster: (cluster) => void made.push(cluster) }).admin();
+    try {
+      await admin.connect();
+      return { admin, cluster: made[0]! };
+    } catch (error) {
+      this.#current = null;
+      throw error;
+    }
+  }
+
+  /** Leaves a connection; another one that was made meanwhile stays. */
+  async #drop(asked: Asked | null | undefined): Promise<void> {
+    if (!asked) return;
+    if ((await this.#current?.catch(() => null)) === asked) this.#current = null;
+    await asked.admin.disconnect().catch(() => undefined);
+  }
+}
