@@ -5,6 +5,7 @@ export interface Broker {
   readonly versions: Readonly<Record<number, { readonly maxVersion: number }>>;
   readonly connectionPool: { send<T>(question: Question<T>): Promise<T> };
   fetch(request: FetchRequest): Promise<FetchAnswer>;
+  listOffsets(request: ListOffsetsRequest): Promise<ListOffsetsAnswer>;
   initProducerId(request: { readonly transactionTimeout: number }): Promise<{
     readonly producerId: string;
     readonly producerEpoch: number;
@@ -47,6 +48,18 @@ export interface FetchAnswer {
   }[];
 }
 
+export interface ListOffsetsRequest {
+  readonly topics: readonly {
+    readonly topic: string;
+    /** −1 asks for the end, −2 for the beginning. */
+    readonly partitions: readonly { readonly partition: number; readonly timestamp: -1 | -2 }[];
+  }[];
+}
+
+export interface ListOffsetsAnswer {
+  readonly responses: readonly { readonly partitions: readonly { readonly partition: number; readonly offset: string }[] }[];
+}
+
 export interface Cluster {
   /** What it asks for together: one that is gone fails the others. */
   readonly targetTopics: Set<string>;
@@ -56,6 +69,7 @@ export interface Cluster {
   addTargetTopic(topic: string): Promise<void>;
   refreshMetadata(): Promise<void>;
   refreshMetadataIfNecessary(): Promise<void>;
+  findTopicPartitionMetadata(topic: string): readonly { readonly partitionId: number }[];
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Readonly<Record<string, readonly number[]>>;
   findBroker(question: { readonly nodeId: string | number }): Promise<Broker>;
   findGroupCoordinator(question: object): Promise<unknown>;

@@ -12,7 +12,7 @@ import { isPassing, isUnknownTopic } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 import { Questions } from './questions.ts';
-import { describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
+import { boundsOf, describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 
 const mostPartitions = 10_000;
 const knownWithinMs = 500;
@@ -80,9 +80,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
 
   async function bounds(topic: string): Promise<PartitionBounds[]> {
     await partitionCount(topic);
-    const offsets = await questions.ask((admin) => admin.fetchTopicOffsets(topic), topic);
-    const byPartition = offsets.toSorted((a, b) => a.partition - b.partition);
-    return byPartition.map(({ low, high }) => ({ first: Number(low), end: Number(high) }));
+    return questions.ask((_, cluster) => boundsOf(cluster, topic), topic);
   }
 
   /** Waits until the leaders of a new topic know that they are: before that, they refuse what is asked of them. */

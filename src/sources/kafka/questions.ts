@@ -51,6 +51,7 @@ export class Questions {
         if (this.#closing) throw closedTransport(this.#name);
         // Or the connection is from before a broker's restart.
         if (isOfOthers || isUnreachable(error)) await this.#drop(asked);
+        else await asked?.cluster.refreshMetadata().catch(() => undefined);
       }
     }
   }

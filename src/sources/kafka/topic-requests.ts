@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { RxgradError } from '../../errors.ts';
+import type { PartitionBounds } from '../topic-bounds.ts';
 import type { LogRecord, TopicDescription } from '../transport.ts';
 import type { Broker, Cluster, Question } from './kafka-cluster.ts';
 import { logRecords } from './log-records.ts';
@@ -31,6 +32,7 @@ const metadata = { apiKey: 3, apiVersion: 10, apiName: 'Metadata' } as const;
 const noId = Buffer.alloc(16);
 const readCommitted = 1;
 const leastBytes = 1;
+const leaderNotAvailable = 5;
 
 interface Described extends TopicDescription {
   readonly errorCode: number;
@@ -109,6 +111,31 @@ export async function leaderOf(cluster: Cluster, topic: string, partition: numbe
   await cluster.refreshMetadata();
   const [nodeId] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
   return cluster.findBroker({ nodeId: nodeId! });
+}
+
+/**
+ * Asks the leaders of all partitions for what these hold, up to the first transaction that is open. kafkajs 2.2.4 does not notice that it knows
+ * nothing of the topic yet, or got no answer for a partition.
+ */
+export async function boundsOf(cluster: Cluster, topic: string): Promise<PartitionBounds[]> {
+  await cluster.addTargetTopic(topic);
+  await cluster.refreshMetadataIfNecessary();
+  const partitions = cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId);
+  const leaders = Object.entries(cluster.findLeaderForPartitions(topic, partitions));
+  const offsetsAt = async (timestamp: -1 | -2): Promise<ReadonlyMap<number, number>> => {
+    const answers = await Promise.all(
+      leaders.map(async ([nodeId, led]) => {
+        const broker = await cluster.findBroker({ nodeId });
+        return broker.listOffsets({ topics: [{ topic, partitions: led.map((partition) => ({ partition, timestamp })) }] });
+      }),
+    );
+    const found = answers.flatMap(({ responses }) => responses.flatMap((response) => response.partitions));
+    return new Map(found.map(({ partition, offset }) => [partition, Number(offset)]));
+  };
+  const [firsts, ends] = await Promise.all([offsetsAt(-2), offsetsAt(-1)]);
+  const isWhole = partitions.every((_, partition) => firsts.has(partition) && ends.has(partition));
+  if (partitions.length === 0 || !isWhole) throw createErrorFromCode(leaderNotAvailable);
+  return partitions.map((_, partition) => ({ first: firsts.get(partition)!, end: ends.get(partition)! }));
 }
 
 /** Fetches the first record that is held at an offset or after it, without a group; null where none comes in the same fetch. */

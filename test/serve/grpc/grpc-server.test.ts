@@ -196,7 +196,10 @@ describe('a gRPC server', () => {
     await expect(call('modelInfer', slow(900n), { deadlineMs: 100 })).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
     const giveUp = AbortSignal.timeout(50);
     await expect(call('modelInfer', slow(900n), { signal: giveUp })).rejects.toMatchObject({ code: status.CANCELLED });
-    await eventually(() => expect(lines.map((line) => line.status)).toEqual(['DEADLINE_EXCEEDED', 'CANCELLED']));
+    await eventually(() => expect(lines).toHaveLength(2));
+    // A client that gives up at its deadline says so, which may come before the server's own clock gets there.
+    expect(['DEADLINE_EXCEEDED', 'CANCELLED']).toContain(lines[0]!.status);
+    expect(lines[1]!.status).toBe('CANCELLED');
   });
 
   it('refuses what would wait too long, or behind too many', async (context) => {
