@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import kafkajs from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { Consumptions } from '../consumptions.ts';
@@ -15,7 +14,6 @@ import { Questions } from './questions.ts';
 import { boundsOf, describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 
 const mostPartitions = 10_000;
-const knownWithinMs = 500;
 /**
  * Kafka compacts closed segments only, once half of the log is superseded by its default: small segments that close soon
  * keep a topic of a few keys short. Tombstones stay for a day, for consumers that were away.
@@ -43,6 +41,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const name = `Kafka ${brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, KafkaAppender>();
+  const checks = new Map<string, Promise<void>>();
   const writers = new Set<TransactionalWriter>();
   const consumptions = new Consumptions();
   const kafka = kafkaClient(settings);
@@ -85,14 +84,10 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
 
   /** Waits until the leaders of a new topic know that they are: before that, they refuse what is asked of them. */
   async function untilLed(topic: string): Promise<void> {
-    for (const giveUpAtMs = Date.now() + reconnectForMs; Date.now() < giveUpAtMs; await delay(knownWithinMs / 10)) {
-      const error = await bounds(topic).then(
-        () => null,
-        (reason: unknown) => reason,
-      );
-      // Who may create a topic need not be allowed to ask for its offsets.
-      if (error === null || !isPassing(error)) return;
-    }
+    // A user who may create a topic need not have the right to ask for its offsets.
+    await bounds(topic).catch((error) => {
+      if (isPassing(error)) throw error;
+    });
   }
 
   async function acknowledged(groupId: string, topic: string): Promise<ReadonlyMap<number, number>> {
@@ -149,16 +144,21 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
       const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
       await questions
         .ask((admin) => admin.createTopics({ topics }))
-        .catch(async (error) => {
+        .catch((error) => {
+          // It was created, and the broker that was asked for its leaders does not know it yet.
           if (!isUnknownTopic(error)) throw error;
-          // It was created, and the broker that was asked for its leaders has yet to hear of it.
-          await delay(knownWithinMs);
-          await partitionCount(topic);
         });
+      questions.created(topic);
       await untilLed(topic);
     },
     async produce(topic, records) {
-      await requireRecords(topic, records);
+      // In turn: the first calls wait until the number of partitions is known.
+      const checked = (checks.get(topic) ?? Promise.resolve()).then(() => requireRecords(topic, records));
+      checks.set(
+        topic,
+        checked.catch(() => undefined),
+      );
+      await checked;
       if (records.length === 0) return [];
       return appenderOf(topic)
         .append(records)
@@ -168,6 +168,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
         });
     },
     async writer(id) {
+      await questions.reach();
       const open = () => kafkaWriter({ name, settings, mostBytes, requireRecords }, id);
       const writer = await opened(open, (made) => made.close());
       writers.add(writer);

@@ -166,7 +166,7 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
 
 /** Takes the id: whatever transaction it had open ends. */
 async function open(producer: Producer, lasting: <T>(request: () => Promise<T>) => Promise<T>): Promise<void> {
-  await producer.connect();
+  await lasting(() => producer.connect());
   const transaction = await lasting(() => producer.transaction());
   await transaction.abort();
 }

@@ -12,6 +12,8 @@ interface Asked {
 }
 
 const retryDelayMs = 200;
+/** How long a topic that was created may be unknown to the broker that is asked. */
+const knownWithinMs = 10_000;
 
 /** What a transport asks its brokers, over one connection that is made when first needed, kept, and made anew when it failed. */
 export class Questions {
@@ -19,6 +21,8 @@ export class Questions {
   readonly #name: string;
   readonly #settings: KafkaSettings;
   #current: Promise<Asked> | null = null;
+  /** Topics that were created here, and when. */
+  readonly #created = new Map<string, number>();
   #everConnected = false;
   #closing = false;
   #closed = false;
@@ -45,7 +49,8 @@ export class Questions {
         // A topic is asked for together with all that were asked for before, some of which may be gone.
         const others = asked ? [...asked.cluster.targetTopics].some((other) => other !== topic) : false;
         const isOfOthers = others && isUnknownTopic(error);
-        const passes = this.#everConnected && !isFinal(error) && (isPassing(error) || isOfOthers);
+        const isRepeated = isPassing(error) || isOfOthers || (isUnknownTopic(error) && this.#isNew(topic));
+        const passes = this.#everConnected && !isFinal(error) && isRepeated;
         if (!passes || Date.now() > giveUpAtMs) throw kafkaError(this.#name, error, topic);
         // A connection that is made after the end would keep the process alive.
         if (this.#closing) throw closedTransport(this.#name);
@@ -54,6 +59,16 @@ export class Questions {
         else await asked?.cluster.refreshMetadata().catch(() => undefined);
       }
     }
+  }
+
+  /** Makes sure that a broker can be reached, within `reconnectForMs` if one ever was. */
+  async reach(): Promise<void> {
+    await this.ask(async () => undefined);
+  }
+
+  /** Notes that a topic was created: for a moment, a broker that does not know it is asked again. */
+  created(topic: string): void {
+    this.#created.set(topic, Date.now());
   }
 
   /** From now on no question is asked twice. */
@@ -65,6 +80,10 @@ export class Questions {
     this.#closing = true;
     this.#closed = true;
     await this.#drop(await this.#current?.catch(() => null));
+  }
+
+  #isNew(topic = ''): boolean {
+    return Date.now() - (this.#created.get(topic) ?? -Infinity) < knownWithinMs;
   }
 
   async #connect(): Promise<Asked> {
