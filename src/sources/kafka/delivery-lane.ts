@@ -46,8 +46,9 @@ export function deliveryLane(
   let end: number | null = null;
   let reached: number | null = null;
   let closed = false;
-  let running: Promise<void> | null = null;
+  let delivering = false;
   let wakers: (() => void)[] = [];
+  let idlers: (() => void)[] = [];
 
   function wake(): void {
     const woken = wakers;
@@ -55,7 +56,12 @@ export function deliveryLane(
     for (const resolve of woken) resolve();
   }
 
+  /**
+   * Delivers what waits, for as long as it may. Whether that is under way is set in here alone, first and last: it may end before it
+   * returns for the first time.
+   */
   async function drain(): Promise<void> {
+    delivering = true;
     try {
       while (waiting.length > 0 && mayDeliver()) {
         const records = waiting.shift()!;
@@ -67,18 +73,21 @@ export function deliveryLane(
       closed = true;
       onFailure(error);
     } finally {
-      running = null;
+      delivering = false;
+      const idle = idlers;
+      idlers = [];
+      for (const resolve of idle) resolve();
       tell();
     }
   }
 
   function start(): void {
-    if (waiting.length > 0 && !closed) running ??= drain();
+    if (waiting.length > 0 && !closed && !delivering) void drain();
     tell();
   }
 
   function isSettled(): boolean {
-    return !closed && !running && waiting.length === 0;
+    return !closed && !delivering && waiting.length === 0;
   }
 
   function tell(): void {
@@ -130,7 +139,7 @@ export function deliveryLane(
     },
     awaitsEnd: () => isSettled() && (passed === null || passed !== reached),
     async idle() {
-      await running;
+      if (delivering) await new Promise<void>((resolve) => idlers.push(resolve));
     },
   };
 }
