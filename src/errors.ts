@@ -155,6 +155,11 @@ const table = {
 
   transportFailed: ['stop', 503, '{transport}: {problem}. {advice}'],
   transportInterrupted: ['retry', 503, '{transport}: {problem}. {advice}'],
+  consumptionStalled: [
+    'retry',
+    503,
+    '{where}: nothing was delivered for {seconds} s, although the log ends at offset {end} and the next offset is {next}: {problem}; brokers answer ({lastHeard}). Subscribe again; if that repeats, report it with the messages of the channel rxgrad:sources:log',
+  ],
   damagedLog: [
     'stop',
     422,

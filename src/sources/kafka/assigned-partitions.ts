@@ -105,6 +105,11 @@ export function assignedPartitions(options: ConsumeOptions, { starts, bounds, co
     begun: (partition: number): DeliveryLane | undefined => (pending.has(partition) ? undefined : lanes.get(partition)),
     allBegun: (): Map<number, DeliveryLane> =>
       new Map([...assigned].filter((partition) => !pending.has(partition)).map((partition) => [partition, laneOf(partition)])),
+    /** The lanes of all assigned partitions, but of those that wait for the user's calls to let them begin. */
+    ownTurn(): Map<number, DeliveryLane> {
+      const waits = (partition: number): boolean => pending.has(partition) && (calls.areUnderWay() || ending.has(partition));
+      return new Map([...assigned].filter((partition) => !waits(partition)).map((partition) => [partition, laneOf(partition)]));
+    },
     /** The assignment ends: others may get these partitions before this member hears of it. */
     joins(): void {
       joining = true;

@@ -17,9 +17,16 @@ export function assignmentCalls(options: ConsumeOptions, context: AssignmentCont
   const { topic } = options;
   const told = new Set<number>();
   let calls: Promise<void> = Promise.resolve();
+  let left = 0;
 
   function enqueue(call: () => Promise<void>): void {
-    calls = calls.then(call).catch(context.onFailure);
+    left += 1;
+    calls = calls
+      .then(call)
+      .catch(context.onFailure)
+      .finally(() => {
+        left -= 1;
+      });
   }
 
   async function assign(lanes: ReadonlyMap<number, DeliveryLane>): Promise<void> {
@@ -47,6 +54,8 @@ export function assignmentCalls(options: ConsumeOptions, context: AssignmentCont
   return {
     assigned: (lanes: ReadonlyMap<number, DeliveryLane>): void => enqueue(() => assign(lanes)),
     revoked: (partitions: readonly number[]): void => enqueue(() => revoke(partitions)),
+    /** Whether a call is running, or waits for its turn. */
+    areUnderWay: (): boolean => left > 0,
     /** Resolves when no call is running. */
     idle: (): Promise<void> => calls,
   };

@@ -6,6 +6,12 @@ export interface DeliveryLane {
   fetched(): number | null;
   /** The next offset to be delivered: none below it ever is, unless a seek asks for it. */
   next(): number | null;
+  /** The offset up to which nothing is left to be fetched: `fetched`, or behind it what holds no record. */
+  fetchedUpTo(): number | null;
+  /** How many fetches of records wait for their delivery. */
+  waits(): number;
+  /** Whether a call of `deliver` is under way. */
+  isDelivering(): boolean;
   isFull(): boolean;
   /** Resolves when there is room again, or when the lane was emptied. */
   room(): Promise<void>;
@@ -103,6 +109,9 @@ export function deliveryLane(
   return {
     fetched: () => fetched,
     next: () => next,
+    fetchedUpTo: () => passed,
+    waits: () => waiting.length,
+    isDelivering: () => delivering,
     isFull: () => waiting.length >= mostWaiting,
     room: () =>
       new Promise((resolve) => {

@@ -11,6 +11,7 @@ import { attempt, kafkaMember, session } from './kafka-member.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { knownEnd } from './known-end.ts';
 import { logRecords } from './log-records.ts';
+import { everySecond, stillWatch } from './still-watch.ts';
 
 export interface KafkaConsumptionContext {
   readonly name: string;
@@ -48,6 +49,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   let stopping: Promise<void> | null = null;
   let writing: Promise<void> | null = null;
   let lastContactMs = Date.now();
+  let lastFetchMs = Date.now();
   const sought = new Set<number>();
 
   const committing = setInterval(() => {
@@ -68,6 +70,17 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
     lanes: partitions.allBegun,
   });
 
+  const watch = stillWatch({
+    topic,
+    bounds: () => context.bounds(topic),
+    acknowledged: () => context.acknowledged(groupId, topic),
+    lanes: partitions.ownTurn,
+    lastHeard: () =>
+      `last fetch ${secondsSince(lastFetchMs)} s ago, last answer of any kind ${secondsSince(lastContactMs)} s ago`,
+    onStill: fail,
+  });
+  const endWatch = everySecond(watch.tick);
+
   async function connect(): Promise<void> {
     const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
     const member = kafkaMember(
@@ -76,7 +89,8 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         take: (payload) => take(member.consumer, payload),
         fetchStarts: () => sought.clear(),
         fetched() {
-          lastContactMs = Date.now();
+          lastFetchMs = Date.now();
+          lastContactMs = lastFetchMs;
           if (options.onReached) ends.look();
         },
         heartbeat() {
@@ -172,6 +186,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   function end(): void {
     stopped = true;
     clearInterval(committing);
+    endWatch();
     partitions.close();
   }
 
@@ -221,6 +236,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       return stopping;
     },
   };
+}
+
+function secondsSince(timeMs: number): number {
+  return Math.round((Date.now() - timeMs) / 1000);
 }
 
 function groupRefused(transport: string, group: string): RxgradError {
