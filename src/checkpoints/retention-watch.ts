@@ -53,7 +53,7 @@ export class RetentionWatch {
 
   /** Infinity where the topic keeps what it has, or does not tell. */
   async #retentionMs(): Promise<number> {
-    return (await this.#transport.retentionMs?.(this.#topic)) ?? Number.POSITIVE_INFINITY;
+    return (await this.#transport.topicSettings?.(this.#topic))?.retentionMs ?? Number.POSITIVE_INFINITY;
   }
 }
 

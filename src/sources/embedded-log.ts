@@ -5,6 +5,7 @@ import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { type Append, LogFile } from './log-file.ts';
 import { LogWrites } from './log-writes.ts';
 import { closedTransport, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import { settingsWithoutBrokers } from './topic-settings.ts';
 import type { NewRecord, Position, Transport } from './transport.ts';
 
 export interface EmbeddedLogOptions {
@@ -132,6 +133,9 @@ export function embeddedLog(
     },
     async describeTopic(topic) {
       return { id: file.topicId(topic), partitions: file.partitionCount(topic) };
+    },
+    async topicSettings(topic) {
+      return settingsWithoutBrokers({ compacted: file.isCompacted(topic), maxMessageBytes: mostValueBytes });
     },
     async recordAt(topic, partition, offset) {
       return file.read(topic, partition, offset)[0] ?? null;

@@ -5,6 +5,7 @@ import { requireTopicId } from './describe-topic.ts';
 import { consumeLog, type ReadableLog } from './log-consumption.ts';
 import { MemoryPartition } from './memory-partition.ts';
 import { closedTransport, fencedWriter, requireKeys, requirePartitionCount, requirePartitions } from './topic-bounds.ts';
+import { settingsWithoutBrokers } from './topic-settings.ts';
 import type { NewRecord, Position, TopicDescription, TopicRecord, Transport } from './transport.ts';
 
 const name = 'Memory transport';
@@ -114,6 +115,9 @@ export function memoryTransport(): Transport {
     },
     async describeTopic(topic) {
       return describe(topic);
+    },
+    async topicSettings(topic) {
+      return settingsWithoutBrokers({ compacted: partitionsOf(topic)[0]!.compacted, maxMessageBytes: null });
     },
     async recordAt(topic, partition, offset) {
       return log.read(topic, partition, offset)[0] ?? null;

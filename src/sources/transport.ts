@@ -96,6 +96,36 @@ export interface TopicDescription {
   readonly partitions: number;
 }
 
+/** The settings of a topic that rxgrad depends on. Sizes are in bytes, times in milliseconds; null stands for no limit, or none known. */
+export interface TopicSettings {
+  /** Whether a record makes place for a later one with its key (`cleanup.policy` has `compact`). */
+  readonly compacted: boolean;
+  /** Whether records are deleted by age or size (`cleanup.policy` has `delete`). */
+  readonly deletes: boolean;
+  /** The age at which records are deleted (`retention.ms`). */
+  readonly retentionMs: number | null;
+  /** The size of a partition above which its oldest records are deleted (`retention.bytes`). */
+  readonly retentionBytes: number | null;
+  /** The largest batch of records that is taken (`max.message.bytes`). */
+  readonly maxMessageBytes: number | null;
+  /** Whose clock a record's time is of (`message.timestamp.type`). */
+  readonly times: 'producer' | 'log';
+  /** How many replicas have to have a record before it is acknowledged (`min.insync.replicas`). */
+  readonly minInSyncReplicas: number | null;
+  /** Whether a replica that lacks acknowledged records may become the leader (`unclean.leader.election.enable`). */
+  readonly uncleanLeaders: boolean;
+  /** How long the mark of a deleted key is kept at least (`delete.retention.ms`). */
+  readonly deleteRetentionMs: number | null;
+  /** How long a superseded record is kept, at least and at most (`min.` and `max.compaction.lag.ms`). */
+  readonly minCompactionLagMs: number | null;
+  readonly maxCompactionLagMs: number | null;
+  /** The brokers that hold each partition, by their ids; empty where there are no brokers. */
+  readonly replicas: readonly (readonly number[])[];
+  /** The ids of all brokers, and where to reach one (`host:port,…`); none where there are no brokers. */
+  readonly brokers: readonly number[];
+  readonly server: string | null;
+}
+
 /**
  * What rxgrad asks of a log: Kafka, the embedded log and memory all pass the same conformance suite
  * (`test/sources/transport-conformance.ts`).
@@ -117,7 +147,10 @@ export interface Transport {
   describeTopic?(topic: string): Promise<TopicDescription>;
   /** The first record of a partition that is held at an offset or after it, or null. A transport without it is consumed for that. */
   recordAt?(topic: string, partition: number, offset: number): Promise<LogRecord | null>;
-  /** Milliseconds after which a topic lets go of its records; null where it keeps them, or does not tell. */
-  retentionMs?(topic: string): Promise<number | null>;
+  /**
+   * The settings of a topic as they are now; null where this user is not allowed to see them. A transport without it has none that
+   * could be wrong.
+   */
+  topicSettings?(topic: string): Promise<TopicSettings | null>;
   close(): Promise<void>;
 }

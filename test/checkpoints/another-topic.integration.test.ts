@@ -130,15 +130,4 @@ describe.skipIf(brokers.length === 0)('a topic of Kafka', () => {
     await anyOrder.ended;
     await expect(recover(model(), one, { transport, topic })).rejects.toMatchObject({ key: 'severalPartitions' });
   });
-
-  it('tells its retention', async (context) => {
-    const { transport, admin } = await setUp(context);
-    const topic = `kept-${randomUUID()}`;
-    const configEntries = [{ name: 'retention.ms', value: '7200000' }];
-    await admin.createTopics({ topics: [{ topic, configEntries }] });
-    expect(await transport.retentionMs!(topic)).toBe(7_200_000);
-    const endless = `${topic}-endless`;
-    await admin.createTopics({ topics: [{ topic: endless, configEntries: [{ name: 'retention.ms', value: '-1' }] }] });
-    expect(await transport.retentionMs!(endless)).toBe(null);
-  });
 });

@@ -1,11 +1,19 @@
 import { FileCheckpoints, memoryTransport, recover, type Transport } from 'rxgrad';
 import { afterEach, expect, it, vi } from 'vitest';
 import { RetentionWatch } from '../../src/checkpoints/retention-watch.ts';
+import { settingsWithoutBrokers } from '../../src/sources/topic-settings.ts';
 import { batches, folders, model, topic, train, warningsOf } from './courses.ts';
 
 const place = folders();
 const start = Date.parse('2026-01-01T00:00:00Z');
 const hours = (n: number) => start + 3_600_000 * n;
+
+/** The settings of a topic that deletes its records at an age. */
+const keptFor = (retentionMs: number) => async () => ({
+  ...settingsWithoutBrokers({ compacted: false, maxMessageBytes: null }),
+  deletes: true,
+  retentionMs,
+});
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -17,7 +25,7 @@ async function trained() {
   const memory = memoryTransport();
   await memory.createTopic(topic);
   await memory.produce(topic, batches('a', 10));
-  const transport: Transport = { ...memory, retentionMs: async () => 86_400_000 };
+  const transport: Transport = { ...memory, topicSettings: keptFor(86_400_000) };
   const store = new FileCheckpoints(place());
   await train(transport, store, 10);
   now.mockReturnValue(hours(6));
@@ -44,7 +52,7 @@ it('warns at the start where the log will soon let go of what a recovery reads',
 it('warns of nothing where all is contained, or the topic keeps everything', async () => {
   const { transport, store, now } = await trained();
   now.mockReturnValue(hours(1000));
-  const { retentionMs: _, ...endless } = transport;
+  const { topicSettings: _, ...endless } = transport;
   expect(await warningsOf(() => recover(model(), store, { transport: endless, topic }))).toEqual([]);
   await train(endless, store, 10);
   expect(await warningsOf(() => recover(model(), store, { transport, topic }))).toEqual([]);
@@ -84,7 +92,7 @@ async function watched(retentionMs: number | undefined, own: Partial<Transport> 
   }
   const transport: Transport = {
     ...memory,
-    ...(retentionMs === undefined ? {} : { retentionMs: async () => retentionMs }),
+    ...(retentionMs === undefined ? {} : { topicSettings: keptFor(retentionMs) }),
     ...own,
   };
   const watch = new RetentionWatch(new FileCheckpoints(place()), { transport, topic });

@@ -131,11 +131,12 @@ it('watches the retention of its topic while a partition is trained', async () =
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
   onTestFinished(() => void vi.useRealTimers());
   let asked = 0;
-  const retentionMs = async () => {
+  const log = await logOf();
+  const topicSettings = async (of: string) => {
     asked += 1;
-    return 1e12;
+    return { ...(await log.topicSettings!(of))!, deletes: true, retentionMs: 1e12 };
   };
-  const { updates$ } = setUp({ ...(await logOf()), retentionMs });
+  const { updates$ } = setUp({ ...log, topicSettings });
   const { updates, subscription } = following(updates$);
   await eventually(() => expect(updates).toHaveLength(10));
   const before = asked;

@@ -257,6 +257,18 @@ export function describeTransport(
       expect(await text(0, 1)).toBe(null);
     });
 
+    it('tells how topics are set', async (context) => {
+      const { transport, topic } = await setUp(context);
+      const compacted = `${topic}-compacted`;
+      await transport.createTopic(compacted, { compacted: true });
+      expect(await transport.topicSettings!(topic)).toMatchObject({
+        compacted: false,
+        retentionMs: expect.toBeOneOf([null, 604_800_000]),
+      });
+      expect(await transport.topicSettings!(compacted)).toMatchObject({ compacted: true, deletes: false, retentionMs: null });
+      await expect(transport.topicSettings!('nowhere')).rejects.toMatchObject({ key: 'unknownTopic' });
+    });
+
     it('reads no topic of another id than the one that is asked for', async (context) => {
       const { transport, topic, produce } = await setUp(context);
       await produce('a');

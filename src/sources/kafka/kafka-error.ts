@@ -84,6 +84,13 @@ export function isNoProducer(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'CLUSTER_AUTHORIZATION_FAILED');
 }
 
+/** Whether this client's user lacks a right, or the brokers do not know the question. */
+export function isDenied(error: unknown): boolean {
+  return failures(error).some(
+    ({ name, type = '' }) => type.endsWith('AUTHORIZATION_FAILED') || name === 'KafkaJSServerDoesNotSupportApiKey',
+  );
+}
+
 /** Whether the transaction before is still being ended. */
 export function isConcurrent(error: unknown): boolean {
   return failures(error).some(({ type }) => type === 'CONCURRENT_TRANSACTIONS');

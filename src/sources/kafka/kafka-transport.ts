@@ -1,8 +1,7 @@
-import kafkajs from 'kafkajs';
 import { RxgradError } from '../../errors.ts';
 import { Consumptions } from '../consumptions.ts';
 import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
-import type { NewRecord, TopicDescription, TransactionalWriter, Transport } from '../transport.ts';
+import type { NewRecord, TopicDescription, TopicSettings, TransactionalWriter, Transport } from '../transport.ts';
 import { KafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
 import { newCluster } from './kafka-cluster.ts';
@@ -12,6 +11,7 @@ import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 import { Questions } from './questions.ts';
 import { boundsOf, describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
+import { settingsOf } from './topic-settings.ts';
 
 const mostPartitions = 10_000;
 /**
@@ -96,15 +96,13 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     return new Map(known.filter(([, next]) => next >= 0));
   }
 
-  /** NaN where it is not told. */
-  async function configOf(topic: string, name: string): Promise<number> {
-    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: [name] }];
-    const found = await questions.ask((admin) => admin.describeConfigs({ resources, includeSynonyms: false })).catch(() => null);
-    return Number(found?.resources[0]?.configEntries[0]?.configValue ?? Number.NaN);
+  async function topicSettings(topic: string): Promise<TopicSettings | null> {
+    return questions.ask((admin) => settingsOf(admin, topic, brokers.join(',')), topic);
   }
 
   async function mostBytes(topic: string): Promise<number | string> {
-    return (await configOf(topic, 'max.message.bytes')) || "the topic's max.message.bytes in";
+    const known = await topicSettings(topic).catch(() => null);
+    return known?.maxMessageBytes ?? "the topic's max.message.bytes in";
   }
 
   function appenderOf(topic: string): KafkaAppender {
@@ -189,10 +187,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
     async recordAt(topic, partition, offset) {
       return questions.ask((_, cluster) => fetchRecord(cluster, topic, partition, offset), topic);
     },
-    async retentionMs(topic) {
-      const ms = await configOf(topic, 'retention.ms');
-      return ms >= 0 ? ms : null;
-    },
+    topicSettings,
     async close() {
       closing = true;
       questions.endSoon();
