@@ -166,6 +166,7 @@ const table = {
     '{where}: {problem}. Bring back a whole copy of the file (with its -wal, if there is one), or begin a new log',
   ],
   unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
+  unfitTopic: ['stop', 409, '{log}: topic "{topic}" cannot be used for {role}. {problems}'],
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
   fenced: [
     'stop',

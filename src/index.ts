@@ -102,6 +102,7 @@ export { type CheckpointOptions, checkpoint } from './sinks/checkpoint.ts';
 export { type DeadLettersOptions, deadLetters } from './sinks/dead-letters.ts';
 export { hotSwap } from './sinks/hot-swap.ts';
 export { type PublishWeightsOptions, publishWeights } from './sinks/publish-weights.ts';
+export { checkTopic, type TopicFinding, type TopicNeeds, type TopicRole } from './sources/check-topic.ts';
 export { encodeEvent } from './sources/codec.ts';
 export { embeddedLog } from './sources/embedded-log.ts';
 export { type FromTransportOptions, fromTransport } from './sources/from-transport.ts';
@@ -113,6 +114,7 @@ export type {
   NewRecord,
   TopicOptions,
   TopicRecord,
+  TopicSettings,
   TransactionalWriter,
   Transport,
 } from './sources/transport.ts';

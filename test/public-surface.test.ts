@@ -21,6 +21,7 @@ it('exports these names and no others', () => {
     'addDecayedWeights',
     'blame',
     'chainedScheduler',
+    'checkTopic',
     'checkpoint',
     'clipByGlobalNorm',
     'clipByValue',

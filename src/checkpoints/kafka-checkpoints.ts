@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import { readAll } from '../sources/read-all.ts';
 import type { NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
@@ -24,6 +25,9 @@ export interface KafkaCheckpointsOptions {
    */
   readonly transactionalId?: string;
 }
+
+/** What a record has beside a chunk: key and headers, and what a batch of one record adds. */
+const RECORD_OVERHEAD_BYTES = 2048;
 
 const name = v.pipe(v.string(), v.regex(/^[^/]+$/, 'a name without "/"'));
 const schema = v.strictObject({
@@ -225,11 +229,17 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   #create(): Promise<void> {
-    this.#created ??= this.#transport.createTopic(this.#options.topic, { compacted: true }).catch((error) => {
+    this.#created ??= this.#ready().catch((error) => {
       this.#created = null;
       throw error;
     });
     return this.#created;
+  }
+
+  async #ready(): Promise<void> {
+    const { topic, chunkBytes } = this.#options;
+    await this.#transport.createTopic(topic, { compacted: true });
+    await requireFit(this.#transport, topic, 'checkpoints', { recordBytes: chunkBytes + RECORD_OVERHEAD_BYTES });
   }
 
   #key(version: number, part: string): string {

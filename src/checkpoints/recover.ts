@@ -3,6 +3,7 @@ import { RxgradError } from '../errors.ts';
 import type { OnceState } from '../events.ts';
 import { channels } from '../observe/channels.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import { chosenPartition, type PartitionChoice } from '../sources/partition-choice.ts';
 import type { Transport } from '../sources/transport.ts';
 import { movedTo } from './checkpoint-file.ts';
@@ -57,6 +58,7 @@ export interface Recovered {
  * fromTransport(transport, { topic: 'gradients', ...source }).pipe(momentum(params), checkpoint(store, { everyMs: 10_000, params }))
  */
 export async function recover(params: Parameters, store: CheckpointStore, options: RecoverOptions): Promise<Recovered> {
+  await requireFit(options.transport, options.topic, 'gradients');
   const start = await ownBeginningOf(store, options);
   const retention = new RetentionWatch(store, options);
   const watch = () => retention.look();

@@ -4,6 +4,7 @@ import type { TrainingEvent } from '../events.ts';
 import { fromRecipe } from '../optimizers/from-recipe.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import { Parameters } from '../params/parameters.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import { fromTransport } from '../sources/from-transport.ts';
 import type { Transport } from '../sources/transport.ts';
 import type { CheckpointFacts } from './checkpoint-file.ts';
@@ -50,6 +51,7 @@ export async function replayFrom(
   { file, facts, where }: OpenedCheckpoint,
   { transport, topic, to, scan, onUpdate }: Omit<ReplayOptions, 'store'>,
 ): Promise<Parameters> {
+  await requireFit(transport, topic, 'gradients', { byTime: 'timeMs' in to });
   const params = Parameters.fromStateDict(file, { exact: true });
   const place = await placeInLog(facts, { transport, topic, partitions: partitionsOf(facts, topic) }, where);
   if ('version' in to && to.version === facts.version) return params;

@@ -4,6 +4,7 @@ import { isRxgradError, RxgradError } from '../errors.ts';
 import type { Rejection } from '../events.ts';
 import type { RejectionSink } from '../optimizers/rejections.ts';
 import { count, parseOptions } from '../options.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import type { NewRecord, Transport } from '../sources/transport.ts';
 import { deadLettersOf, sizeOf } from './dead-letter.ts';
 
@@ -46,7 +47,7 @@ interface Waiter {
  * momentum(params, { rejections: deadLetters(transport, { topic: 'gradients.dead' }) })
  */
 export function deadLetters(
-  transport: Pick<Transport, 'createTopic' | 'endOffsets' | 'produce'>,
+  transport: Pick<Transport, 'createTopic' | 'endOffsets' | 'produce' | 'topicSettings'>,
   options: DeadLettersOptions,
 ): Required<RejectionSink> {
   const { topic, create, duplicates, maxInFlight, maxBytes } = parseOptions(schema, options, 'deadLetters');
@@ -55,11 +56,16 @@ export function deadLetters(
   let [added, kept, bytes] = [0, 0, 0];
   let failure: unknown = null;
   let waiters: Waiter[] = [];
-  let ready: Promise<unknown> | null = null;
+  let ready: Promise<void> | null = null;
+
+  async function prepare(): Promise<void> {
+    await (create ? transport.createTopic(topic) : transport.endOffsets(topic));
+    await requireFit(transport, topic, 'dead-letters');
+  }
 
   async function write(): Promise<void> {
     try {
-      ready ??= create ? transport.createTopic(topic) : transport.endOffsets(topic);
+      ready ??= prepare();
       await ready;
       while (queue.length > 0) {
         const letters = queue;

@@ -2,6 +2,7 @@ import { Observable, Subject } from 'rxjs';
 import * as v from 'valibot';
 import type { OnceState, TrainingEvent } from '../events.ts';
 import { count, parseOptions } from '../options.ts';
+import { requireFit } from './check-topic.ts';
 import { describeTopic } from './describe-topic.ts';
 import { EventFeed, type FeedOptions } from './event-feed.ts';
 import { InFlight } from './in-flight.ts';
@@ -89,6 +90,7 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
 
     const start = async (): Promise<void> => {
       topicId = (await describeTopic(transport, topic)).id ?? undefined;
+      await requireFit(transport, topic, 'gradients');
       if (out.closed) return;
       consumption = await transport.consume({
         topic,

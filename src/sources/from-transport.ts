@@ -2,6 +2,7 @@ import { Observable } from 'rxjs';
 import * as v from 'valibot';
 import type { OnceState, TrainingEvent } from '../events.ts';
 import { count, finite, parseOptions } from '../options.ts';
+import { requireFit } from './check-topic.ts';
 import { describeTopic, requireTopicId } from './describe-topic.ts';
 import { Ending, type Until } from './ending.ts';
 import { EventFeed, type FeedReader } from './event-feed.ts';
@@ -122,6 +123,8 @@ export function fromTransport(transport: Transport, options: FromTransportOption
       const { topic, group, until } = options;
       const known = await describeTopic(transport, topic);
       requireTopicId(topic, options.topicId, known.id);
+      const byTime = typeof until === 'object' && 'timeMs' in until;
+      await requireFit(transport, topic, 'gradients', { byTime });
       const only = chosenPartition(topic, parsed.partitions ?? namedBy(until), known.partitions);
       if (only === null) warnOfAnyOrder(topic, known.partitions);
       const isRead = (partition: number): boolean => only === null || partition === only;

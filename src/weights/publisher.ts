@@ -4,6 +4,7 @@ import { isRxgradError, RxgradError } from '../errors.ts';
 import type { WeightsUpdate } from '../optimizers/weights-update.ts';
 import type { Changes, Touched } from '../params/changes.ts';
 import type { Parameters } from '../params/parameters.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import type { Consumption, TopicRecord, TransactionalWriter, Transport } from '../sources/transport.ts';
 import { cut, touchedBytes, type WeightsType } from './cut.ts';
 import { nothingPublished, readPublished } from './published.ts';
@@ -33,6 +34,8 @@ interface Copied {
   readonly parts: readonly (() => Uint8Array)[];
 }
 
+/** What a record has beside a part: key and headers, and what a batch of one record adds. */
+const RECORD_OVERHEAD_BYTES = 2048;
 const RETRY_MS = 100;
 const MOST_RETRY_MS = 5000;
 const MOST_RETRIES = 10;
@@ -66,9 +69,10 @@ export class Publisher {
    * not followed by those of `course`; whoever publishes them is not disturbed then.
    */
   async open(course: string, id: string, failed: (error: unknown) => void, requested: () => void): Promise<void> {
-    const { topic, model, shard, requests } = this.#options;
+    const { topic, model, shard, requests, maxPartBytes } = this.#options;
     const transport = this.#transport;
     await transport.createTopic(topic, { compacted: true });
+    await requireFit(transport, topic, 'weights', { recordBytes: maxPartBytes + RECORD_OVERHEAD_BYTES });
     this.#course = course;
     this.#partition = shard % (await transport.endOffsets(topic)).length;
     await this.#look();

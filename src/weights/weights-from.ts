@@ -8,6 +8,7 @@ import { channels } from '../observe/channels.ts';
 import { WeightsUpdate } from '../optimizers/weights-update.ts';
 import { count, parseOptions } from '../options.ts';
 import { Parameters } from '../params/parameters.ts';
+import { requireFit } from '../sources/check-topic.ts';
 import { Ending } from '../sources/ending.ts';
 import { excerpt } from '../sources/excerpt.ts';
 import type { Consumption, LogRecord, Transport } from '../sources/transport.ts';
@@ -153,6 +154,7 @@ export function weightsFrom(transport: Transport, options: WeightsFromOptions): 
     const asking = requests === undefined ? undefined : setInterval(() => inTurn(ask), REQUEST_AGAIN_MS).unref();
 
     const start = async (): Promise<void> => {
+      await requireFit(transport, topic, 'weights');
       if (until) ending = await Ending.of(transport, topic, 'beginning', until);
       if (out.closed) return;
       if (ending?.isReached) return out.complete();
