@@ -44,7 +44,7 @@ export async function checkTopic(
 export async function requireFit(transport: ToldSettings, topic: string, role: TopicRole, needs: TopicNeeds = {}): Promise<void> {
   const findings = await checkTopic(transport, topic, role, needs);
   const { name: log = 'a log' } = transport;
-  for (const finding of findings) if (!isError(finding)) warnOf(log, finding);
+  for (const finding of findings) if (!isError(finding)) warnOf(log, role, finding);
   const problems = findings.filter(isError).map(inWords);
   if (problems.length > 0) throw new RxgradError('unfitTopic', { log, topic, role, problems: problems.join('. ') });
 }
@@ -84,12 +84,12 @@ function unknown(topic: string): TopicFinding {
   };
 }
 
-function warnOf(log: string, finding: TopicFinding): void {
+function warnOf(log: string, role: TopicRole, finding: TopicFinding): void {
   const { topic, setting, mend } = finding;
   const key = JSON.stringify([log, topic, setting]);
   if (warned.has(key)) return;
   warned.add(key);
-  const short = mend.length > longestMend ? { ...finding, mend: `see rxgrad topics check ${topic}` } : finding;
+  const short = mend.length > longestMend ? { ...finding, mend: `see rxgrad topics check ${topic} --as ${role}` } : finding;
   const code = setting === 'DESCRIBE_CONFIGS' ? 'RXGRAD_TOPIC_SETTINGS_UNKNOWN' : 'RXGRAD_TOPIC_SETTINGS';
   process.emitWarning(`${log}, topic "${topic}": ${inWords(short)}`, { code });
 }

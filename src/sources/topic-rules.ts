@@ -64,7 +64,7 @@ const rules: readonly Rule[] = [
       ? deletingReasons[role]
       : `replaced ${role} are kept for ever, and every start reads all of them`;
     return {
-      severity: 'error',
+      severity: settings.deletes ? 'error' : 'warning',
       setting: 'cleanup.policy',
       found: policyOf(settings),
       expected: 'compact',

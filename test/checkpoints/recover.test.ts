@@ -197,6 +197,7 @@ describe('recovering', () => {
     );
     const shorter: Transport = { ...transport, endOffsets: async () => [50] };
     await expect(recover(model(), store, { transport: shorter, topic })).rejects.toThrow(/but it has 0 to 50/);
+    await transport.createTopic('others');
     await expect(recover(model(), store, { transport, topic: 'others' })).rejects.toThrow(/expected that of .*"gradients"/);
   });
 

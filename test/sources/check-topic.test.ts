@@ -64,7 +64,7 @@ it.each<[string, readonly TopicRole[], Partial<TopicSettings>, 'error' | 'warnin
   ['compaction', ['gradients', 'dead-letters'], { compacted: true }, 'error', ['cleanup.policy=delete']],
   ['deletion', ['checkpoints', 'weights'], { compacted: false, deletes: true }, 'error', ['cleanup.policy=compact']],
   ['deletion with compaction', ['checkpoints', 'weights'], { deletes: true }, 'error', ['cleanup.policy=compact']],
-  ['no policy', ['checkpoints', 'weights'], { compacted: false }, 'error', ['cleanup.policy=compact']],
+  ['no policy', ['checkpoints', 'weights'], { compacted: false }, 'warning', ['cleanup.policy=compact']],
   ['small records', ['checkpoints', 'weights'], { maxMessageBytes: 999_999 }, 'error', ['max.message.bytes=1000000']],
   ['a short retention', ['gradients', 'dead-letters'], { retentionMs: 86_399_999 }, 'warning', ['retention.ms=604800000']],
   ['a retention by size', ['gradients'], { retentionBytes: 1e9 }, 'warning', ['retention.bytes=-1']],
@@ -101,12 +101,16 @@ it('spreads replicas over the brokers, three for each partition', () => {
 const gradient = () => encodeEvent(gradientBatch({ gradients: { w: Float32Array.of(1) }, worker: 'a' }), { key: 'model' });
 const model = () => Parameters.create({ w: { dims: [1] } });
 
-/** A transport of one topic that is set in the wrong way. */
-async function wrong(isCompacted: boolean): Promise<Transport> {
+/** A transport with a topic that is set in the wrong way: compacted where all records are needed, else deleting. */
+async function wrong(compacted: boolean): Promise<Transport> {
   const transport = memoryTransport();
-  await transport.createTopic('t', { compacted: isCompacted });
+  await transport.createTopic('t');
   await transport.produce('t', [gradient()]);
-  return transport;
+  const topicSettings = async (topic: string) => {
+    const settings = (await transport.topicSettings!(topic))!;
+    return topic === 't' ? { ...settings, compacted, deletes: !compacted } : settings;
+  };
+  return { ...transport, topicSettings };
 }
 
 const training = { topic: 't', group: 'g', params: model, store: (): CheckpointStore => new FileCheckpoints(place()) };

@@ -203,36 +203,39 @@ describe('weightsFrom', () => {
     expect(await replay(await topicOf([]), 'weights')).toEqual({ shown: [], rejections: [] });
   });
 
-  it.each(['end', undefined] as const)(
-    'reads nothing on once it is unsubscribed from, however early (until %s)',
-    async (until) => {
-      const transport = await topicOf(records);
-      const asked: string[] = [];
-      const stopped: string[] = [];
-      const watched: typeof transport = {
-        ...transport,
-        consume: async (options) => {
-          asked.push(options.topic);
-          const consumption = await transport.consume(options);
-          const stop = (): Promise<void> => {
-            stopped.push(options.topic);
-            return consumption.stop();
-          };
-          return { ...consumption, stop };
-        },
-      };
-      const into = Parameters.create(specs);
-      const shown: number[] = [];
-      const weights$ = weightsFrom(watched, { ...base, into, ...(until ? { until } : {}) });
-      weights$.subscribe(({ version }) => shown.push(version)).unsubscribe();
-      await eventually(() => into.seat.assertFree());
-      // Turns in which it would have begun.
-      for (let i = 0; i < 50; i++) await new Promise(setImmediate);
-      expect(asked).toEqual(until ? [] : ['weights']);
-      await eventually(() => expect(stopped).toEqual(asked));
-      expect(shown).toEqual([]);
-    },
-  );
+  it.each([
+    ['end', 'at once'],
+    [undefined, 'at once'],
+    [undefined, 'while it begins to read'],
+  ] as const)('reads nothing on once it is unsubscribed from, however early (until %s, %s)', async (until, moment) => {
+    const transport = await topicOf(records);
+    const asked: string[] = [];
+    const stopped: string[] = [];
+    const watched: typeof transport = {
+      ...transport,
+      consume: async (options) => {
+        asked.push(options.topic);
+        subscription.unsubscribe();
+        const consumption = await transport.consume(options);
+        const stop = (): Promise<void> => {
+          stopped.push(options.topic);
+          return consumption.stop();
+        };
+        return { ...consumption, stop };
+      },
+    };
+    const into = Parameters.create(specs);
+    const shown: number[] = [];
+    const weights$ = weightsFrom(watched, { ...base, into, ...(until ? { until } : {}) });
+    const subscription = weights$.subscribe(({ version }) => shown.push(version));
+    if (moment === 'at once') subscription.unsubscribe();
+    await eventually(() => into.seat.assertFree());
+    // Turns in which it would have begun.
+    for (let i = 0; i < 50; i++) await new Promise(setImmediate);
+    expect(asked).toEqual(moment === 'at once' ? [] : ['weights']);
+    await eventually(() => expect(stopped).toEqual(asked));
+    expect(shown).toEqual([]);
+  });
 
   it('fails where there is no such topic', async () => {
     await expect(replay(memoryTransport(), 'weights')).rejects.toMatchObject({ key: 'unknownTopic' });
