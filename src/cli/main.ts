@@ -10,6 +10,7 @@ import { exportCommand } from './export.ts';
 import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
+import { topicsCommand } from './topics.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -25,7 +26,8 @@ try {
     .addCommand(exportCommand())
     .addCommand(replayCommand())
     .addCommand(blameCommand())
-    .addCommand(deadLettersCommand());
+    .addCommand(deadLettersCommand())
+    .addCommand(topicsCommand());
   await program.parseAsync();
 } catch (error) {
   // One line says what to do; a stack is of use only where rxgrad itself is at fault.
