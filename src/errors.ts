@@ -168,6 +168,11 @@ const table = {
   unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
   unfitTopic: ['stop', 409, '{log}: topic "{topic}" cannot be used for {role}. {problems}'],
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
+  offsetGap: [
+    'stop',
+    409,
+    '{where}: expected a record at offset {expected}, but the next one is at {got}: the records between were removed (by compaction, or out of the files of the log), and gradients among them would be skipped silently. Recover from a checkpoint that contains them, or resume after them (rxgrad checkpoint rollback --skip-to); keep the topic uncompacted (rxgrad topics check)',
+  ],
   fenced: [
     'stop',
     409,

@@ -95,6 +95,7 @@ export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>)
       consumption = await transport.consume({
         topic,
         group,
+        whole: true,
         topicId,
         deliver: (of, partition, records) => lanes.get(partition)?.deliver(of, partition, records),
         onReached: (partition, next) => lanes.get(partition)?.reached(partition, next),

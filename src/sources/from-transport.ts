@@ -137,6 +137,7 @@ export function fromTransport(transport: Transport, options: FromTransportOption
       feed = new EventFeed({ inFlight, seen, topicId, where: options.where }, reader);
       consumption = await transport.consume({
         topic,
+        whole: true,
         ...(topicId === undefined ? {} : { topicId }),
         ...(from === undefined ? {} : { from }),
         ...(group === undefined ? {} : { group }),

@@ -1,4 +1,5 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { countWhole } from './offset-gap.ts';
 import { type PartitionBounds, requireOffset, requirePartition, startingOffsets } from './topic-bounds.ts';
 import type { ConsumeOptions, Consumption, LogRecord } from './transport.ts';
 
@@ -27,7 +28,7 @@ const acknowledgeIntervalMs = 1000;
 
 /** Consumes a log that is read, not received: one loop per partition, which waits for `deliver` and for records. */
 export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumption {
-  const { topic, group } = options;
+  const { topic, group, whole = false } = options;
   const acknowledged = group === undefined ? new Map<number, number>() : log.acknowledged(group, topic);
   const starts = startingOffsets(topic, log.bounds(topic), options.from, acknowledged);
   const lanes = starts.map((next, partition): Lane => ({ partition, next, reached: null, wake: null }));
@@ -59,7 +60,8 @@ export function consumeLog(log: ReadableLog, options: ConsumeOptions): Consumpti
   async function pump(lane: Lane): Promise<void> {
     await started;
     while (!stopped) {
-      const records = log.read(topic, lane.partition, lane.next);
+      const read = log.read(topic, lane.partition, lane.next);
+      const records = whole ? read.slice(0, countWhole(topic, lane.partition, lane.next, read)) : read;
       const last = records.at(-1);
       if (last === undefined) {
         reach(lane);

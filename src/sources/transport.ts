@@ -25,6 +25,12 @@ export interface ConsumeOptions {
   readonly from?: 'beginning' | 'end' | ReadonlyMap<number, number>;
   /** Consumer group: shares the topic's partitions among its members and keeps what was acknowledged. Default: a new one. */
   readonly group?: string;
+  /**
+   * Whether every offset from the beginning on has to be there, so that a gap fails with `offsetGap` after what comes before it was
+   * delivered. What no consumer sees (marks and aborted records of transactions) is no gap; records that compaction removed are one.
+   * Default false.
+   */
+  readonly whole?: boolean;
   /** The id that the topic has to have: the consumption fails where it has another one, also where it is made anew meanwhile. */
   readonly topicId?: string | undefined;
   /**

@@ -224,3 +224,28 @@ describe('acknowledgements', () => {
     expect(errors).toEqual([new Error('the disk is full')]);
   });
 });
+
+describe('a log with a gap', () => {
+  const gapped = () => {
+    const { log } = logOf(6, 0);
+    log.read.mockImplementation((_, partition, offset) =>
+      partition === 0 ? [0, 1, 4, 5].filter((one) => one >= offset).map(record) : [],
+    );
+    return log;
+  };
+
+  it('is an error after what comes before it, where it has to be whole', async () => {
+    const { delivered, errors } = consuming(gapped(), { whole: true });
+    await eventually(() => expect(errors).toHaveLength(1));
+    expect(errors[0]).toMatchObject({ key: 'offsetGap', details: { where: 'g/0', expected: 2, got: 4 } });
+    expect(delivered).toEqual(['0@0', '0@1']);
+  });
+
+  it('is passed over otherwise, and does not matter before where it is read from', async () => {
+    const { delivered, errors } = consuming(gapped());
+    await eventually(() => expect(delivered).toEqual(['0@0', '0@1', '0@4', '0@5']));
+    const behind = consuming(gapped(), { whole: true, from: new Map([[0, 4]]) });
+    await eventually(() => expect(behind.delivered).toEqual(['0@4', '0@5']));
+    expect([...errors, ...behind.errors]).toEqual([]);
+  });
+});

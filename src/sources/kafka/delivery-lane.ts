@@ -28,6 +28,8 @@ export interface DeliveryLane {
   endAt(end: number): void;
   /** Whether nothing waits or is being delivered, and the consumer was not told so. */
   awaitsEnd(): boolean;
+  /** Whether nothing waits or is being delivered. */
+  isIdle(): boolean;
   /** Resolves when no call of `deliver` is running. */
   idle(): Promise<void>;
 }
@@ -147,6 +149,7 @@ export function deliveryLane(
       tell();
     },
     awaitsEnd: () => isSettled() && (passed === null || passed !== reached),
+    isIdle: isSettled,
     async idle() {
       if (delivering) await new Promise<void>((resolve) => idlers.push(resolve));
     },

@@ -84,7 +84,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function connect(): Promise<void> {
     const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
     const member = kafkaMember(
-      { settings: context.settings, groupId, topic, retries, topicId },
+      { settings: context.settings, groupId, topic, retries, topicId, whole: options.whole ?? false },
       {
         take: (payload) => take(member.consumer, payload),
         fetchStarts: () => sought.clear(),
@@ -112,6 +112,10 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
           if (!lane || stopped || sought.has(partition)) return;
           lane.pass(nextOffset);
           lane.endAt(end);
+        },
+        gap(partition, error) {
+          // What comes before it is delivered first.
+          if (partitions.begun(partition)?.isIdle() && !sought.has(partition)) fail(error);
         },
         socketFailed(error) {
           if (isFinal(error)) fail(kafkaError(context.name, error, topic));

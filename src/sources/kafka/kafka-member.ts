@@ -13,6 +13,8 @@ export interface MemberOptions {
   readonly retries: number;
   /** The id of the topic that is read; null where its brokers know none. */
   readonly topicId: string | null;
+  /** Whether every offset has to be there. */
+  readonly whole: boolean;
 }
 
 /** What becomes of a member of a group. */
@@ -30,6 +32,8 @@ export interface MemberEvents {
   passed(partition: number, nextOffset: number, end: number): void;
   /** The next record to be fetched is gone, and kafkajs goes on at the first that is there. */
   outOfRange(partition: number): void;
+  /** The next record to be fetched was removed, and there are later ones. Is told with every fetch, as long as that is so. */
+  gap(partition: number, error: RxgradError): void;
   /** A connection failed; kafkajs tries again. */
   socketFailed(error: Error): void;
   /** The group does not take this client's user. */
@@ -46,14 +50,14 @@ const retry = { retries: 60, initialRetryTime: 100, maxRetryTime: 1000, restartO
 const partitionsAtOnce = 32;
 
 /** Makes one membership of a group: a kafkajs consumer that is not connected yet, and what starts it. */
-export function kafkaMember({ settings, groupId, topic, retries, topicId }: MemberOptions, events: MemberEvents) {
+export function kafkaMember({ settings, groupId, topic, retries, topicId, whole }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
   const connections = new Connections('the member has left');
 
   const kafka = kafkaClient(settings, {
     retries,
-    onCluster: (cluster) => guardFetches(cluster, topic, topicId, events.replaced),
+    onCluster: (cluster) => guardFetches(cluster, topic, { id: topicId, whole }, events),
     onSocketError: events.socketFailed,
     onSocket: (socket) => connections.add(socket),
     onLog({ log }) {
