@@ -110,7 +110,8 @@ export function kafkaError(transport: string, error: unknown, topic?: string): R
   return new RxgradError('transportFailed', { transport, problem, advice }, { cause: error });
 }
 
-function diagnosis(error: unknown, topic = 'a topic'): Advice {
+function diagnosis(error: unknown, named: string | undefined): Advice {
+  const topic = named ?? 'a topic';
   const chain = failures(error);
   const message = chain.at(-1)?.message ?? String(error);
   const atSocket = chain.map(socketAdvice).find((advice) => advice !== null);
@@ -120,7 +121,8 @@ function diagnosis(error: unknown, topic = 'a topic'): Advice {
   if (chain.some(({ type = '' }) => type.includes('SASL')))
     return [message, 'Check sasl and ssl: does the broker want this mechanism?'];
   if (chain.some(({ type = '' }) => type.endsWith('AUTHORIZATION_FAILED'))) {
-    return [message, "Give this client's user the right to do so"];
+    const isOfTopic = named !== undefined && chain.some(({ type }) => type === 'TOPIC_AUTHORIZATION_FAILED');
+    return [isOfTopic ? `not authorized for topic "${named}"` : message, "Give this client's user the right to do so"];
   }
   if (chain.some(({ name }) => name === 'NoToken')) return [message, 'Check the function that gives the token'];
   if (chain.some(({ name }) => name === 'OversizedBatch')) {

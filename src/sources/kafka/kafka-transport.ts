@@ -1,32 +1,18 @@
 import { RxgradError } from '../../errors.ts';
 import { Consumptions } from '../consumptions.ts';
-import { closedTransport, type PartitionBounds, requirePartitionCount, requirePartitions } from '../topic-bounds.ts';
+import { closedTransport, type PartitionBounds, requirePartitions } from '../topic-bounds.ts';
 import type { NewRecord, TopicDescription, TopicSettings, TransactionalWriter, Transport } from '../transport.ts';
+import { createTopic } from './create-topic.ts';
 import { KafkaAppender } from './kafka-appender.ts';
 import { kafkaClient } from './kafka-client.ts';
 import { newCluster } from './kafka-cluster.ts';
 import { consumeKafka } from './kafka-consumption.ts';
-import { isPassing, isUnknownTopic } from './kafka-error.ts';
+import { isUnknownTopic } from './kafka-error.ts';
 import { type KafkaTransportOptions, kafkaSettings } from './kafka-options.ts';
 import { kafkaWriter } from './kafka-writer.ts';
 import { Questions } from './questions.ts';
 import { boundsOf, describedBy, fetchRecord, knowsTopicIds, leaderOf } from './topic-requests.ts';
 import { settingsOf } from './topic-settings.ts';
-
-const mostPartitions = 10_000;
-/**
- * Kafka compacts closed segments only, once half of the log is superseded by its default: small segments that close soon
- * keep a topic of a few keys short. Tombstones stay for a day, for consumers that were away.
- */
-const compaction = {
-  'cleanup.policy': 'compact',
-  'segment.ms': String(10 * 60_000),
-  'segment.bytes': String(128 * 2 ** 20),
-  'min.cleanable.dirty.ratio': '0.1',
-  'min.compaction.lag.ms': '0',
-  'max.compaction.lag.ms': String(60 * 60_000),
-  'delete.retention.ms': String(24 * 60 * 60_000),
-};
 
 /**
  * Makes a transport over Apache Kafka (or what speaks its protocol), through kafkajs. Connects when first used. Records are
@@ -37,7 +23,7 @@ const compaction = {
  */
 export function kafkaTransport(options: KafkaTransportOptions): Transport {
   const settings = kafkaSettings(options);
-  const { brokers, reconnectForMs, maxRecordBytes, replicationFactor } = settings;
+  const { brokers, reconnectForMs, maxRecordBytes } = settings;
   const name = `Kafka ${brokers.join(',')}`;
   const partitionCounts = new Map<string, number>();
   const appenders = new Map<string, KafkaAppender>();
@@ -80,14 +66,6 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
   async function bounds(topic: string): Promise<PartitionBounds[]> {
     await partitionCount(topic);
     return questions.ask((_, cluster) => boundsOf(cluster, topic), topic);
-  }
-
-  /** Waits until the leaders of a new topic know that they are: before that, they refuse what is asked of them. */
-  async function untilLed(topic: string): Promise<void> {
-    // A user who may create a topic need not have the right to ask for its offsets.
-    await bounds(topic).catch((error) => {
-      if (isPassing(error)) throw error;
-    });
   }
 
   async function acknowledged(groupId: string, topic: string): Promise<ReadonlyMap<number, number>> {
@@ -134,21 +112,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
 
   return {
     name,
-    async createTopic(topic, { partitions = 1, compacted = false } = {}) {
-      const numPartitions = requirePartitionCount(partitions, mostPartitions);
-      const configEntries = Object.entries({ 'max.message.bytes': String(maxRecordBytes), ...(compacted ? compaction : {}) }).map(
-        ([configName, value]) => ({ name: configName, value }),
-      );
-      const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
-      await questions
-        .ask((admin) => admin.createTopics({ topics }))
-        .catch((error) => {
-          // It was created, and the broker that was asked for its leaders does not know it yet.
-          if (!isUnknownTopic(error)) throw error;
-        });
-      questions.created(topic);
-      await untilLed(topic);
-    },
+    createTopic: (topic, topicOptions) => createTopic({ name, settings, questions, bounds }, topic, topicOptions),
     async produce(topic, records) {
       // In turn: the first calls wait until the number of partitions is known.
       const checked = (checks.get(topic) ?? Promise.resolve()).then(() => requireRecords(topic, records));

@@ -4,10 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
+import { fromTransport, KafkaCheckpoints } from 'rxgrad';
+import { lastValueFrom } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, inject, it, type TestContext } from 'vitest';
 import { type KafkaSasl, type KafkaTransportOptions, kafkaTransport } from '../../../src/sources/kafka/index.ts';
 import type { Transport } from '../../../src/sources/transport.ts';
 import { certificate } from '../../broker/certificates.ts';
+import { checkpointOf, model, warningsOf } from '../../checkpoints/courses.ts';
 import { collect } from '../collector.ts';
 import { type SecureCluster, secureCluster } from './secure-cluster.ts';
 
@@ -43,7 +46,7 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
   /** A topic that users may use for what is named: of them, nobody else may. */
   async function topicFor(
     context: TestContext,
-    rights: readonly (readonly [user: string, ...operations: ('READ' | 'WRITE')[]])[],
+    rights: readonly (readonly [user: string, ...operations: ('READ' | 'WRITE' | 'DESCRIBE_CONFIGS')[]])[],
   ) {
     const admin = new kafkajs.Kafka({ brokers: [...secure.brokers.PLAINTEXT], logLevel: kafkajs.logLevel.NOTHING }).admin();
     await admin.connect();
@@ -170,10 +173,54 @@ describe.skipIf(inject('clusterMissing'))('kafkaTransport on a broker that asks 
     await writer.write([{ topic, value: Buffer.from('b') }]);
     await collector.until(2);
     const refused = { key: 'transportFailed', message: expect.stringMatching(/not authorized.*the right to/i) };
-    await expect(worker!.createTopic('other')).rejects.toMatchObject(refused);
     await expect(learner!.produce(topic, [{ value: Buffer.from('b') }])).rejects.toMatchObject(refused);
     await expect(collect(context, worker!, { topic })).rejects.toMatchObject(refused);
     await expect(worker!.writer('of another')).rejects.toMatchObject(refused);
+  });
+
+  it('keeps checkpoints in a topic that its user may read and write', async (context) => {
+    const topic = await topicFor(context, [['worker', 'READ', 'WRITE']]);
+    const sasl = secure.sasl('SCRAM-SHA-256', 'worker');
+    const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl });
+    const store = new KafkaCheckpoints(transport, { topic, transactionalId: topic });
+    await store.takeOver();
+    await store.write(1, checkpointOf(model()));
+    expect((await store.list()).map(({ version }) => version)).toEqual([1]);
+    await store.close();
+  });
+
+  it('asks for CREATE only where a topic is to be created, and names it', async (context) => {
+    const topic = await topicFor(context, [
+      ['worker', 'WRITE'],
+      ['learner', 'READ'],
+    ]);
+    for (const user of ['worker', 'learner']) {
+      const sasl = secure.sasl('SCRAM-SHA-256', user);
+      const transport = open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl });
+      await transport.createTopic(topic);
+      const message = expect.stringMatching(/not authorized to create topic "other".*the right CREATE on topic "other"/);
+      await expect(transport.createTopic('other')).rejects.toMatchObject({ key: 'transportFailed', message });
+    }
+  });
+
+  it('shows settings to those who may see them, and warns the others once that nothing was checked', async (context) => {
+    const topic = await topicFor(context, [
+      ['worker', 'WRITE', 'DESCRIBE_CONFIGS'],
+      ['learner', 'READ'],
+    ]);
+    const [worker, learner] = ['worker', 'learner'].map((user) =>
+      open(context, { brokers: secure.brokers.SASL, ssl: ssl(), sasl: secure.sasl('SCRAM-SHA-256', user) }),
+    );
+    expect(await worker!.topicSettings!(topic)).toMatchObject({ compacted: false, maxMessageBytes: 16_777_216 });
+    expect(await learner!.topicSettings!(topic)).toBe(null);
+    const reading = () => lastValueFrom(fromTransport(learner!, { topic, until: 'end' }), { defaultValue: null });
+    const warnings = await warningsOf(async () => {
+      await reading();
+      await reading();
+    });
+    expect(warnings).toMatchObject([
+      { code: 'RXGRAD_TOPIC_SETTINGS_UNKNOWN', message: expect.stringContaining(`--operation DescribeConfigs --topic ${topic}`) },
+    ]);
   });
 
   it('ends a running consumption, and what appends, when the user is gone', async (context) => {
