@@ -167,6 +167,11 @@ const table = {
   ],
   unknownTopic: ['stop', 404, '{transport}: expected a topic that exists, got "{topic}". Create it, or check its spelling'],
   unfitTopic: ['stop', 409, '{log}: topic "{topic}" cannot be used for {role}. {problems}'],
+  topicDeleted: [
+    'stop',
+    404,
+    '{transport}: topic "{topic}" was deleted while it was read. Find out what deletes it; its records are gone: create it and begin anew, or read another topic',
+  ],
   offsetOutOfRange: ['stop', 416, '{where}: expected an offset from {first} to {last}, got {got}'],
   offsetGap: [
     'stop',

@@ -114,9 +114,9 @@ export function assignedPartitions(options: ConsumeOptions, { starts, bounds, co
     joins(): void {
       joining = true;
     },
-    /** The group has just shown that this member belongs to it. */
-    isKnown(): void {
-      knownMs = Date.now();
+    /** The group has shown that this member belonged to it at that time. */
+    isKnown(sentMs = Date.now()): void {
+      knownMs = Math.max(knownMs, sentMs);
       for (const lane of lanes.values()) lane.resume();
     },
     /** Takes an assignment over; gives back what has moved away. */

@@ -1,6 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 import kafkajs, { type Kafka, type LogEntry } from 'kafkajs';
+import { limitAnswers } from './answer-limits.ts';
 import { limitDecoding } from './decoding-limits.ts';
 import { type Cluster, onCluster } from './kafka-cluster.ts';
 import type { KafkaSettings } from './kafka-options.ts';
@@ -30,7 +31,7 @@ export interface KafkaClientBehaviour {
 
 /** Makes a kafkajs client. One for each consumption: clients share what they know of a group's offsets. */
 export function kafkaClient(
-  { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes, connections }: KafkaSettings,
+  { brokers, clientId, tls, sasl, connectTimeoutMs, maxRecordBytes, connections, silent }: KafkaSettings,
   { retries = 2, onLog, onSocketError, onSocket, onCluster: take }: KafkaClientBehaviour = {},
 ): Kafka {
   const mostBytes = Math.max(fetchBytes.maxBytes, maxRecordBytes) + answerOverheadBytes;
@@ -54,5 +55,8 @@ export function kafkaClient(
       if (logChannel.hasSubscribers) logChannel.publish(entry);
     },
   });
-  return onCluster(kafka, metadataMaxAgeMs, take);
+  return onCluster(kafka, metadataMaxAgeMs, (cluster) => {
+    limitAnswers(cluster, silent);
+    take?.(cluster);
+  });
 }

@@ -21,6 +21,8 @@ export interface Question<T> {
     encode(): Promise<unknown>;
   };
   readonly response: { decode(bytes: Buffer): Promise<T>; parse(answer: T): Promise<T> };
+  /** How long the answer may take, in milliseconds, where that is more than usual (see `answerMs`). */
+  readonly requestTimeout?: number;
 }
 
 export interface FetchRequest {
@@ -79,13 +81,13 @@ export interface Cluster {
 type CreateCluster = (options: object) => Cluster;
 
 /** Shows a client's clusters as they are made, and lets what they know of topics grow no older than that: kafkajs 2.2.4 has no way to either. */
-export function onCluster(kafka: Kafka, metadataMaxAge: number, take?: (cluster: Cluster) => void): Kafka {
+export function onCluster(kafka: Kafka, metadataMaxAge: number, take: (cluster: Cluster) => void): Kafka {
   const internals = kafka as unknown as Record<symbol, CreateCluster>;
   const symbol = createCluster(kafka);
   const create = internals[symbol]!;
   internals[symbol] = (options) => {
     const cluster = create({ ...options, metadataMaxAge });
-    take?.(cluster);
+    take(cluster);
     return cluster;
   };
   return kafka;

@@ -11,6 +11,7 @@ import { attempt, kafkaMember, session } from './kafka-member.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import { knownEnd } from './known-end.ts';
 import { logRecords } from './log-records.ts';
+import { SignsOfLife } from './signs-of-life.ts';
 import { everySecond, stillWatch } from './still-watch.ts';
 
 export interface KafkaConsumptionContext {
@@ -48,8 +49,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   let stopped = false;
   let stopping: Promise<void> | null = null;
   let writing: Promise<void> | null = null;
-  let lastContactMs = Date.now();
-  let lastFetchMs = Date.now();
+  let lastFailure: unknown = new Error('no answer');
   const sought = new Set<number>();
 
   const committing = setInterval(() => {
@@ -75,11 +75,18 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
     bounds: () => context.bounds(topic),
     acknowledged: () => context.acknowledged(groupId, topic),
     lanes: partitions.ownTurn,
-    lastHeard: () =>
-      `last fetch ${secondsSince(lastFetchMs)} s ago, last answer of any kind ${secondsSince(lastContactMs)} s ago`,
+    lastHeard: () => signs.description,
     onStill: fail,
   });
-  const endWatch = everySecond(watch.tick);
+  const signs = new SignsOfLife({
+    reconnectForMs,
+    onSilence: () => fail(kafkaError(context.name, lastFailure, topic)),
+    onDeleted: () => fail(new RxgradError('topicDeleted', { transport: context.name, topic })),
+  });
+  const endWatch = everySecond(() => {
+    watch.tick();
+    signs.tick();
+  });
 
   async function connect(): Promise<void> {
     const retries = Math.min(mostRetries, Math.ceil(reconnectForMs / 1000));
@@ -89,17 +96,21 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
         take: (payload) => take(member.consumer, payload),
         fetchStarts: () => sought.clear(),
         fetched() {
-          lastFetchMs = Date.now();
-          lastContactMs = lastFetchMs;
+          signs.fetched();
           if (options.onReached) ends.look();
         },
-        heartbeat() {
-          lastContactMs = Date.now();
-          partitions.isKnown();
+        exists: (exists) => signs.exists(exists),
+        failed(error) {
+          lastFailure = error;
         },
+        heartbeat(sentMs) {
+          signs.heard();
+          partitions.isKnown(sentMs);
+        },
+        next: (partition) => partitions.laneOf(partition).fetched(),
         joining: partitions.joins,
         joined(assigned, lost) {
-          lastContactMs = Date.now();
+          signs.heard();
           for (const partition of partitions.take(member.consumer, assigned, lost)) unwritten.delete(partition);
           partitions.isKnown();
           ends.hurry();
@@ -136,7 +147,7 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
   async function reconnect(error: unknown): Promise<void> {
     if (stopped) return;
     consumer = null;
-    if (isFinal(error) || Date.now() - lastContactMs > reconnectForMs) {
+    if (isFinal(error) || signs.areLost) {
       fail(kafkaError(context.name, error, topic));
       return;
     }
@@ -240,10 +251,6 @@ export async function consumeKafka(context: KafkaConsumptionContext, options: Co
       return stopping;
     },
   };
-}
-
-function secondsSince(timeMs: number): number {
-  return Math.round((Date.now() - timeMs) / 1000);
 }
 
 function groupRefused(transport: string, group: string): RxgradError {

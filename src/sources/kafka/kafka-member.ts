@@ -3,7 +3,8 @@ import type { RxgradError } from '../../errors.ts';
 import { Connections } from './connections.ts';
 import { fetchBytes, kafkaClient } from './kafka-client.ts';
 import type { KafkaSettings } from './kafka-options.ts';
-import { guardFetches } from './topic-requests.ts';
+import { lastingCoordinator } from './member-coordinator.ts';
+import { lastingFetches } from './member-fetches.ts';
 
 export interface MemberOptions {
   readonly settings: KafkaSettings;
@@ -22,8 +23,14 @@ export interface MemberEvents {
   take(payload: EachBatchPayload): Promise<void>;
   fetchStarts(): void;
   fetched(): void;
-  /** The group knows this member. */
-  heartbeat(): void;
+  /** A broker did not answer, or not yet; it is asked again. */
+  failed(error: unknown): void;
+  /** Whether the cluster knows the topic, as it has just said. */
+  exists(exists: boolean): void;
+  /** The group knew this member at that time. */
+  heartbeat(sentMs: number): void;
+  /** Where a partition goes on of which the group has acknowledged nothing; null where that is not known here. */
+  next(partition: number): number | null;
   /** The assignment ends: others may get its partitions before this member hears of it. */
   joining(): void;
   /** `lost`: an assignment may have come and gone that this member did not see. */
@@ -53,11 +60,15 @@ const partitionsAtOnce = 32;
 export function kafkaMember({ settings, groupId, topic, retries, topicId, whole }: MemberOptions, events: MemberEvents) {
   let memberId: string | null = null;
   let joins = 0;
+  let over = false;
   const connections = new Connections('the member has left');
 
   const kafka = kafkaClient(settings, {
     retries,
-    onCluster: (cluster) => guardFetches(cluster, topic, { id: topicId, whole }, events),
+    onCluster(cluster) {
+      lastingFetches(cluster, { topic, topicId, whole, ...events });
+      lastingCoordinator(cluster, { over: () => over, known: events.heartbeat, next: events.next });
+    },
     onSocketError: events.socketFailed,
     onSocket: (socket) => connections.add(socket),
     onLog({ log }) {
@@ -92,8 +103,6 @@ export function kafkaMember({ settings, groupId, topic, retries, topicId, whole 
   });
   const on = consumer.on.bind(consumer) as Consumer['on'];
   on(consumer.events.FETCH_START, () => events.fetchStarts());
-  on(consumer.events.FETCH, () => events.fetched());
-  on(consumer.events.HEARTBEAT, () => events.heartbeat());
   on(consumer.events.GROUP_JOIN, ({ payload }) => {
     // A group forgets a member that it has not heard of, and names it anew; and one that joined twice missed an assignment.
     const lost = payload.memberId !== memberId || joins > 1;
@@ -106,6 +115,7 @@ export function kafkaMember({ settings, groupId, topic, retries, topicId, whole 
     events.passed(payload.partition, Number(payload.lastOffset) + 1, Number(payload.highWatermark));
   });
   on(consumer.events.CRASH, ({ payload }) => {
+    over = true;
     connections.end();
     events.crashed(payload.error);
   });
@@ -113,6 +123,7 @@ export function kafkaMember({ settings, groupId, topic, retries, topicId, whole 
   return {
     consumer,
     async leave(): Promise<void> {
+      over = true;
       await consumer.disconnect().catch(() => undefined);
       connections.end();
     },

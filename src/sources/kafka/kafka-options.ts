@@ -16,7 +16,13 @@ export interface KafkaTransportOptions {
   readonly allowSecretsWithoutTls?: boolean;
   /** How long one attempt to connect may take. Default 3000. */
   readonly connectTimeoutMs?: number;
-  /** How long brokers may be out of reach before a consumption or an append fails. Default 120000. */
+  /**
+   * How long brokers may be out of reach before a consumption or an append fails. Default 120000.
+   *
+   * One of several brokers that hangs (its connections stay open and nothing is answered) is noticed after 5 s. Partitions that others lead
+   * are read on meanwhile, as soon as Kafka counts them as replicated without it; its own as soon as others lead them. Kafka takes
+   * `broker.session.timeout.ms` (9 s) for both, so that reading goes on after 20 s at the latest.
+   */
   readonly reconnectForMs?: number;
   /**
    * The largest record that is produced, and `max.message.bytes` of the topics that `createTopic` makes; answers of a broker
@@ -66,7 +72,7 @@ export function kafkaSettings(options: KafkaTransportOptions) {
     if (!mechanism.startsWith('SCRAM')) expectOption(allowSecretsWithoutTls, `${where}: ssl`, expected, 'none');
     else warnOfScram(mechanism);
   }
-  return { ...settings, tls, connections: new Connections('the transport was closed') };
+  return { ...settings, tls, connections: new Connections('the transport was closed'), silent: new Set<string>() };
 }
 
 /** Nobody knows what was put where: of all that has to do with certificates and passwords only the mechanism is shown. */

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import type { Message } from 'kafkajs';
+import { answerMs } from './answer-limits.ts';
 import type { Cluster, Question } from './kafka-cluster.ts';
 
 interface Encoder {
@@ -190,6 +191,7 @@ function requestOf(topic: string, batches: readonly ProducedBatch[]): Question<r
   };
   return {
     request,
+    requestTimeout: replicasTimeoutMs + answerMs,
     response: { decode: async (bytes) => answersIn(new DecoderClass(bytes)), parse: async (answers) => answers },
   };
 }

@@ -100,8 +100,9 @@ export class Questions {
 
   /** Leaves a connection; another one that was made meanwhile stays. */
   async #drop(asked: Asked | null | undefined): Promise<void> {
-    if (!asked) return;
-    if ((await this.#current?.catch(() => null)) === asked) this.#current = null;
+    // Another question that failed with it may have left it already.
+    if (!asked || (await this.#current?.catch(() => null)) !== asked) return;
+    this.#current = null;
     await asked.admin.disconnect().catch(() => undefined);
   }
 }

@@ -63,7 +63,8 @@ export function stillWatch({ topic, bounds, acknowledged, lanes, lastHeard, onSt
     const mark = `${lane.next()} ${lane.fetchedUpTo()} ${lane.waits()}`;
     if (before?.lane !== lane || before.mark !== mark) return { lane, mark, seconds: 0, behindS: null, end: null };
     before.seconds += 1;
-    if (before.behindS !== null) before.behindS += 1;
+    // What is asked now may be so because no broker answers.
+    if (before.behindS !== null && !asking) before.behindS += 1;
     return before;
   }
 

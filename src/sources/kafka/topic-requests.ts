@@ -1,11 +1,8 @@
 import { createRequire } from 'node:module';
-import { setTimeout as delay } from 'node:timers/promises';
-import { RxgradError } from '../../errors.ts';
 import type { PartitionBounds } from '../topic-bounds.ts';
 import type { LogRecord, TopicDescription } from '../transport.ts';
 import type { Broker, Cluster, Question } from './kafka-cluster.ts';
 import { logRecords } from './log-records.ts';
-import { withoutGaps } from './whole-fetches.ts';
 
 interface Encoder {
   writeInt32(value: number): Encoder;
@@ -157,58 +154,4 @@ export async function fetchRecord(cluster: Cluster, topic: string, partition: nu
       offset,
     )[0] ?? null
   );
-}
-
-/** What a topic that is read has to be. */
-export interface FetchedTopic {
-  /** Its id; null where its brokers know none. */
-  readonly id: string | null;
-  /** Whether every offset has to be there. */
-  readonly whole: boolean;
-}
-
-export interface FetchEvents {
-  replaced(error: RxgradError): void;
-  gap(partition: number, error: RxgradError): void;
-}
-
-/** How long a fetch that finds nothing but gaps takes, like one that finds nothing. */
-const emptyFetchMs = 100;
-
-/**
- * Looks at everything that is fetched before kafkajs does. Compares the topic's id after each fetch that has brought something, with the
- * broker that sent it: what was fetched of a topic that was deleted and made anew comes no further than here. Nor does what comes after a
- * gap, where the topic has to be whole.
- */
-export function guardFetches(cluster: Cluster, topic: string, { id: expected, whole }: FetchedTopic, events: FetchEvents): void {
-  if (expected === null && !whole) return;
-  const guarded = new WeakSet<Broker>();
-  const find = cluster.findBroker.bind(cluster);
-  cluster.findBroker = async (question) => {
-    const broker = await find(question);
-    if (guarded.has(broker)) return broker;
-    guarded.add(broker);
-    const fetch = broker.fetch.bind(broker);
-    broker.fetch = async (request) => {
-      const answer = await fetch(request);
-      if (!answer.responses.some(hasMessages)) return answer;
-      if (expected !== null && knowsTopicIds(broker)) {
-        const got = (await describedBy(broker, topic)).id;
-        if (got !== null && got !== expected) {
-          const error = new RxgradError('topicReplaced', { topic, expected, got });
-          events.replaced(error as RxgradError);
-          throw error;
-        }
-      }
-      if (!whole) return answer;
-      const read = withoutGaps(request, answer, events.gap);
-      if (!read.responses.some(hasMessages)) await delay(emptyFetchMs);
-      return read;
-    };
-    return broker;
-  };
-}
-
-function hasMessages({ partitions }: { readonly partitions: readonly { readonly messages: readonly unknown[] }[] }): boolean {
-  return partitions.some(({ messages }) => messages.length > 0);
 }
