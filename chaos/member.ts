@@ -6,7 +6,8 @@ import { checkpoint, KafkaCheckpoints, trainPartitions } from '../src/index.ts';
 import { kafkaTransport } from '../src/sources/kafka/index.ts';
 import { initialParameters, type MemberSettings, rule } from './members.ts';
 
-const { brokers, topic, group, checkpoints, folder, batches, checkpointEvery } = JSON.parse(process.argv[2]!) as MemberSettings;
+const settings = JSON.parse(process.argv[2]!) as MemberSettings;
+const { brokers, topic, group, checkpoints, folder, batches, checkpointEvery, checkpointEveryMs } = settings;
 const transport = kafkaTransport({ brokers: brokers.split(',') });
 const subscription = trainPartitions(transport, {
   topic,
@@ -30,7 +31,10 @@ const subscription = trainPartitions(transport, {
         renameSync(`${file}.part`, file);
         console.log(`finished ${partition}.`);
       }),
-      checkpoint(store, { everySteps: checkpointEvery }),
+      checkpoint(store, {
+        everySteps: checkpointEvery,
+        ...(checkpointEveryMs === undefined ? {} : { everyMs: checkpointEveryMs }),
+      }),
     );
   },
 }).subscribe({

@@ -22,6 +22,8 @@ export interface MemberSettings {
   /** Batches that count, by partition. */
   readonly batches: readonly number[];
   readonly checkpointEvery: number;
+  /** Milliseconds between two checkpoints. Default: no limit. */
+  readonly checkpointEveryMs?: number;
 }
 
 /** The weights that every partition's model begins with: other ones for each. */
@@ -68,6 +70,11 @@ export class Members {
     await transport.createTopic(topic, { partitions: logs.length });
     const names = { topic, group: `group-of-${topic}`, checkpoints: `checkpoints-of-${topic}` };
     return new Members(transport, { ...settings, ...names, batches: partitions }, logs);
+  }
+
+  /** The topic of the checkpoints: of partition N, those of model "model-N". */
+  get checkpoints(): string {
+    return this.#settings.checkpoints;
   }
 
   get running(): Training[] {

@@ -183,6 +183,11 @@ const table = {
     409,
     '{where}: {problem}. This one writes no more: let the other go on, or end it before you start this one again',
   ],
+  notOwner: [
+    'stop',
+    409,
+    '{store}: {what} is for the owner of the store alone, and this process has not taken it over. Call recover(), or takeOver(), when the training starts: at its first write it could take the store from a newer owner',
+  ],
   deadLettersFailed: ['stop', 503, 'Dead letters to "{topic}": {problem}. {advice}'],
   oversizedRecord: ['stop', 413, '{where}: expected a record of at most {expected} bytes, got {got}'],
 

@@ -1,3 +1,5 @@
+import { RxgradError } from '../errors.ts';
+
 /** A checkpoint as its store lists it. */
 export interface CheckpointEntry {
   readonly version: number;
@@ -16,7 +18,10 @@ export interface AbandonedCourse {
   readonly entries: readonly CheckpointEntry[];
 }
 
-/** Where checkpoints are kept, by version: files of bytes, each of which is there whole or not at all. */
+/**
+ * Where checkpoints are kept, by version: files of bytes, each of which is there whole or not at all. A store that can have an owner refuses
+ * `write`, `remove` and `setAside` with `notOwner` before it was taken over; `list`, `read` and `pin` need no owner.
+ */
 export interface CheckpointStore {
   readonly name: string;
   /** What there is, newest version first. */
@@ -37,10 +42,13 @@ export interface CheckpointStore {
   /** The courses that were set aside, in the order in which they were. */
   abandoned(): Promise<AbandonedCourse[]>;
   /**
-   * Becomes the only one that may write and remove: whoever could before fails with `fenced` from now on, and nothing of theirs comes in any
-   * more. `recover` calls it before it looks at what is there.
+   * Becomes the owner: the only one that may write, remove and set aside. The owner before fails with `fenced` from now on. `recover` and
+   * `checkpoint` call it as a training starts. Nothing else takes a store over: a process that stood still since before another one took over
+   * would take the store back at its first write.
    */
   takeOver?(): Promise<void>;
+  /** Whether {@link takeOver} was called here, also where another owner has come since. A store without it has no owner. */
+  readonly tookOver?: boolean;
   /** Fails with `fenced` where another one has taken over since. */
   confirmOwner?(): Promise<void>;
   /** Gives up what it holds open. */
@@ -51,4 +59,9 @@ export interface CheckpointStore {
 export function superseded(entries: readonly CheckpointEntry[], keep: number): number[] {
   const unpinned = entries.filter(({ pinned }) => !pinned).map(({ version }) => version);
   return unpinned.sort((a, b) => b - a).slice(keep);
+}
+
+/** The error of a change by a process that has not taken the store over. */
+export function notOwner(store: string, what: string): RxgradError {
+  return new RxgradError('notOwner', { store, what });
 }

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import * as v from 'valibot';
 import { isFenced, RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
-import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, notOwner, superseded } from './checkpoint-store.ts';
 import { FolderOwner } from './folder-owner.ts';
 import { assertReadBack } from './read-back.ts';
 import { synchroniseFolder } from './replace-file.ts';
@@ -20,7 +20,8 @@ const courseName = /^abandoned-(\d+)$/;
 /**
  * Keeps checkpoints in a folder, one safetensors file each. A file is written beside its place, synchronised with the disk and
  * then renamed, and so is the folder: after a crash it is there whole, or the ones before are. One store at a time may write and remove:
- * the last one that `recover` was called with, or that began to write, wherever it runs. The others fail with `fenced`.
+ * the last one that `recover`, `checkpoint` or `takeOver()` was called with, wherever it runs. The others fail with `fenced`, and one that was
+ * never taken over with `notOwner`.
  *
  * @example
  * const store = new FileCheckpoints('checkpoints', { keep: 10 });
@@ -48,6 +49,10 @@ export class FileCheckpoints implements CheckpointStore {
     });
   }
 
+  get tookOver(): boolean {
+    return this.#owner !== null;
+  }
+
   async confirmOwner(): Promise<void> {
     if (this.#owner) await (await this.#owner).confirm();
   }
@@ -68,7 +73,7 @@ export class FileCheckpoints implements CheckpointStore {
   }
 
   async write(version: number, file: Uint8Array): Promise<void> {
-    const owner = await this.#owned();
+    const owner = await this.#owned(`writing version ${version}`);
     await this.#attempt(`writing version ${version}`, () => owner.replace(this.#file(version), file));
     await assertReadBack(this, version, file).catch(async (error) => {
       // A newer owner may have written or removed this version since.
@@ -82,7 +87,7 @@ export class FileCheckpoints implements CheckpointStore {
   }
 
   async remove(version: number): Promise<void> {
-    const owner = await this.#owned();
+    const owner = await this.#owned(`removing version ${version}`);
     await this.#attempt(`removing version ${version}`, async () => {
       await owner.remove(this.#pin(version));
       if (await isFile(this.#file(version))) await owner.remove(this.#file(version));
@@ -106,7 +111,7 @@ export class FileCheckpoints implements CheckpointStore {
 
   /** In subfolders, each of which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
-    const owner = await this.#owned();
+    const owner = await this.#owned('setting versions aside');
     const number = 1 + (await this.#courses()).reduce((most, course) => Math.max(most, course), 0);
     const course = join(this.#folder, `abandoned-${number}`);
     await this.#attempt(`setting versions ${versions.join(', ')} aside`, async () => {
@@ -131,9 +136,9 @@ export class FileCheckpoints implements CheckpointStore {
 
   async close(): Promise<void> {}
 
-  async #owned(): Promise<FolderOwner> {
-    if (!this.#owner) await this.takeOver();
-    return this.#owner!;
+  async #owned(what: string): Promise<FolderOwner> {
+    if (!this.#owner) throw notOwner(this.name, what);
+    return this.#owner;
   }
 
   async #courses(): Promise<number[]> {

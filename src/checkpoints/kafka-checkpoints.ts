@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
@@ -6,7 +7,7 @@ import { count, parseOptions } from '../options.ts';
 import { requireFit } from '../sources/check-topic.ts';
 import { readAll } from '../sources/read-all.ts';
 import type { NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
-import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, superseded } from './checkpoint-store.ts';
+import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, notOwner, superseded } from './checkpoint-store.ts';
 import { CheckpointIndex, encodedHead, type Held, textOf } from './kafka-checkpoint-index.ts';
 import { assertReadBack } from './read-back.ts';
 
@@ -20,8 +21,9 @@ export interface KafkaCheckpointsOptions {
   /** Bytes of a file in one record. Default 900,000: below the limit of a broker as it comes. */
   readonly chunkBytes?: number;
   /**
-   * The transactional id under which they are written: opening another writer of this id ends what this one can do. Default: none; records are
-   * then seen one by one, and a checkpoint when its last one is.
+   * The transactional id under which the owner writes. It is opened by `takeOver()` (`recover` and `checkpoint` call it), which ends what the
+   * owner before can do; `write`, `remove` and `setAside` before that fail with `notOwner`. Pins are written without it. Default: none; there
+   * is no owner, records are seen one by one, and a checkpoint when its last one is.
    */
   readonly transactionalId?: string;
 }
@@ -62,15 +64,26 @@ export class KafkaCheckpoints implements CheckpointStore {
     this.name = this.#nameOf(this.#options.model);
   }
 
-  /** Of stores with a transactional id: those without write as they come. */
+  get tookOver(): boolean {
+    return this.#options.transactionalId === undefined || this.#writer !== null;
+  }
+
+  /** Of stores with a transactional id: those without have no owner. */
   async takeOver(): Promise<void> {
-    const { transactionalId } = this.#options;
+    const { transactionalId, model } = this.#options;
     if (transactionalId === undefined) return;
     await this.#create();
     const before = this.#writer;
-    this.#writer = this.#transport.writer(transactionalId);
+    const opening = this.#transport.writer(transactionalId);
+    this.#writer = opening;
+    opening.catch(() => {
+      if (this.#writer === opening) this.#writer = null;
+    });
     await (await before?.catch(() => null))?.close();
-    await this.#writer;
+    await opening;
+    // Where this record can be seen, so can all that the owner before has written: an open transaction of another model hides both.
+    const owner = { host: hostname(), pid: process.pid, since: new Date().toISOString() };
+    await this.#append([{ key: `${model}/owner`, value: Buffer.from(JSON.stringify(owner)) }]);
   }
 
   async list(): Promise<CheckpointEntry[]> {
@@ -105,6 +118,7 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   async write(version: number, file: Uint8Array): Promise<void> {
+    this.#requireOwner(`writing version ${version}`);
     const { chunkBytes, keep } = this.#options;
     const id = randomUUID();
     const chunks = Math.ceil(file.byteLength / chunkBytes);
@@ -126,6 +140,7 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   async remove(version: number): Promise<void> {
+    this.#requireOwner(`removing version ${version}`);
     const { heads, pins } = await this.#look();
     const head = heads.get(version);
     if (!head) return;
@@ -133,13 +148,15 @@ export class KafkaCheckpoints implements CheckpointStore {
     await this.#append([...marks, ...this.#without(version, 0, head.chunks)]);
   }
 
+  /** Also of a store that another one owns: a pin is no transaction, so it takes nothing over. */
   async pin(version: number, pinned: boolean): Promise<void> {
     if (!(await this.#look()).heads.has(version)) throw this.#failure(`pinning version ${version}`, 'it is not there');
-    await this.#append([{ key: this.#key(version, 'pin'), value: pinned ? Buffer.from('pinned') : null }]);
+    await this.#append([{ key: this.#key(version, 'pin'), value: pinned ? Buffer.from('pinned') : null }], this.#send);
   }
 
   /** Under another model's name, which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
+    this.#requireOwner('setting versions aside');
     const { heads, pins, abandoned } = await this.#look();
     const model = this.#index.courseName(1 + [...abandoned.keys()].reduce((most, course) => Math.max(most, course), 0));
     for (const version of versions) {
@@ -195,8 +212,8 @@ export class KafkaCheckpoints implements CheckpointStore {
     return index;
   }
 
-  async #append(records: NewRecord[]): Promise<void> {
-    const positions = await this.#send(records);
+  async #append(records: NewRecord[], send = this.#sendAsOwner): Promise<void> {
+    const positions = await send.call(this, records);
     // What was written here needs not be read; of an end that others have moved, all is.
     const [first, last] = [positions[0]!.offset, positions.at(-1)!.offset];
     this.#appended = last + 1;
@@ -207,16 +224,17 @@ export class KafkaCheckpoints implements CheckpointStore {
     this.#index.next = last + 1;
   }
 
-  async #send(records: NewRecord[]): Promise<Position[]> {
+  async #sendAsOwner(records: NewRecord[]): Promise<Position[]> {
     const { topic, transactionalId } = this.#options;
-    if (transactionalId !== undefined) {
-      this.#writer ??= this.#transport.writer(transactionalId);
-      return (await this.#writer).write(records.map((record) => ({ ...record, topic })));
-    }
+    if (transactionalId === undefined) return this.#send(records);
+    return (await this.#writer)!.write(records.map((record) => ({ ...record, topic })));
+  }
+
+  /** One by one, so that no large request keeps the others waiting. */
+  async #send(records: NewRecord[]): Promise<Position[]> {
     const positions: Position[] = [];
-    // One by one, so that no large request keeps the others waiting.
     for (const record of records) {
-      const [position] = await this.#transport.produce(topic, [record]);
+      const [position] = await this.#transport.produce(this.#options.topic, [record]);
       positions.push(position!);
     }
     return positions;
@@ -226,6 +244,10 @@ export class KafkaCheckpoints implements CheckpointStore {
   #without(version: number, from: number, to: number): NewRecord[] {
     const count = Math.max(0, to - from);
     return Array.from({ length: count }, (_, i) => ({ key: this.#key(version, String(from + i)), value: null }));
+  }
+
+  #requireOwner(what: string): void {
+    if (!this.tookOver) throw notOwner(this.name, what);
   }
 
   #create(): Promise<void> {

@@ -30,11 +30,6 @@ export interface RecoverOptions {
    * Default false: it fails before its first step.
    */
   readonly allowChanges?: boolean;
-  /**
-   * Whether the store is taken over before it is looked at. Default true. Members of a group leave it to their first write: one that is slow to
-   * notice that its partition has moved would take the store from the one that has it now.
-   */
-  readonly takeOver?: boolean;
 }
 
 /** Where a stream goes on: `fromTransport(transport, { topic, ...source })`. */
@@ -50,7 +45,8 @@ export interface Recovered {
 /**
  * Loads the newest checkpoint that is whole into parameters; the scan that steps them next goes on from its state, and a source
  * with what is returned from its place in the log: with the same bits as if nothing had happened. What is not whole is passed
- * over with a warning, and versions after the one that is taken are set aside. Where there is none yet, the parameters as they are become the
+ * over with a warning, and versions after the one that is taken are set aside. The store is taken over before that: its owner before fails
+ * with `fenced` at its next write. Where there is none yet, the parameters as they are become the
  * first one, and the log is read from its beginning. Another log of the same name is refused.
  *
  * @example
@@ -75,9 +71,9 @@ export async function recover(params: Parameters, store: CheckpointStore, option
 async function ownBeginningOf(store: CheckpointStore, options: RecoverOptions): ReturnType<typeof beginningOf> {
   const listed = await store.list();
   const start = await beginningOf(store, options);
-  if (options.takeOver === false || !store.takeOver) return start;
+  if (!store.takeOver) return start;
   await store.takeOver();
-  // Until then another one may write and remove: what was read may be a mixture.
+  // Until then the owner before may write and remove: what it wrote last is gone on from, and what was read may be a mixture.
   return isDeepStrictEqual(await store.list(), listed) ? start : beginningOf(store, options);
 }
 

@@ -27,8 +27,11 @@ export interface TrainPartitionsOptions extends Pick<FromGroupOptions<never>, 't
 
 /**
  * Trains the partitions that this member of a group is given, each from its newest checkpoint; when it dies, others take them over
- * from there. Emits the updates of all of them. A partition's state follows from its log alone, so a member that was taken for dead and
- * goes on does no harm: what it still writes is the same, or is refused where writers have a transactional id.
+ * from there. Emits the updates of all of them. A store that can have an owner is taken over as its partition is given to a member, before its
+ * newest checkpoint is read, and at no other time: a member that was taken for dead and goes on can write nothing any more. Where the store
+ * of a partition was fenced that the group leaves with this member, a warning (`RXGRAD_PARTITION_FENCED`) says so, and the member leaves the
+ * group and joins it again; the other partitions that it has end with a checkpoint, and whoever gets them goes on. Fails with `fenced` where that
+ * happens to one partition more than five times in a row, each within a minute: something outside the group writes to its store.
  *
  * @example
  * trainPartitions(transport, {
@@ -41,29 +44,34 @@ export interface TrainPartitionsOptions extends Pick<FromGroupOptions<never>, 't
  */
 export function trainPartitions(transport: Transport, options: TrainPartitionsOptions): Observable<WeightsUpdate> {
   const { topic, group, maxInFlight, maxBytes } = options;
+  const close = (store: CheckpointStore) => void store.close().catch(() => {});
   const prepare = async (partition: number) => {
     const training = { partition, params: options.params(partition), store: options.store(partition) };
-    const { source } = await recover(training.params, training.store, {
-      transport,
-      topic,
-      partitions: [partition],
-      takeOver: false,
-    });
-    const start = { next: source.from.get(partition)!, seen: source.seen };
-    return { start, prepared: { ...training, watch: source.watch } };
+    try {
+      const { source } = await recover(training.params, training.store, { transport, topic, partitions: [partition] });
+      const start = { next: source.from.get(partition)!, seen: source.seen };
+      return { start, prepared: { ...training, watch: source.watch } };
+    } catch (error) {
+      close(training.store);
+      throw error;
+    }
   };
+  const discard = ({ store }: PartitionTraining) => close(store);
   const limits = { ...(maxInFlight === undefined ? {} : { maxInFlight }), ...(maxBytes === undefined ? {} : { maxBytes }) };
-  return fromGroup(transport, { topic, group, prepare, ...limits }).pipe(
-    mergeMap(({ prepared: { watch, ...prepared }, events$, finished }) => {
+  return fromGroup(transport, { topic, group, prepare, discard, ...limits }).pipe(
+    mergeMap(({ prepared: { watch, ...prepared }, events$, finished, giveBack }) => {
       const unwatch = everyMinute(watch);
       return events$.pipe(
         options.train(prepared),
-        // Another member has this partition now; this one is told soon.
-        catchError((error: unknown) => (isFenced(error) ? EMPTY : throwError(() => error))),
+        catchError((error: unknown) => {
+          if (!isFenced(error)) return throwError(() => error);
+          giveBack(error as Error);
+          return EMPTY;
+        }),
         finalize(() => {
           unwatch();
           finished();
-          void prepared.store.close().catch(() => {});
+          close(prepared.store);
         }),
       );
     }),

@@ -52,7 +52,7 @@ const schema = v.strictObject({
 type Parsed = v.InferOutput<typeof schema>;
 
 /**
- * Writes checkpoints of what the updates' parameters are at, and passes the updates on at once. The scan goes on meanwhile: it
+ * Takes the store over, unless `recover` has done so, and writes checkpoints of what the updates' parameters are at, and passes the updates on at once. The scan goes on meanwhile: it
  * waits for a copy at most, which another thread makes. While one is being written, none is taken.
  *
  * @example
@@ -104,6 +104,7 @@ class Checkpointing {
   #ended = false;
   #closed = false;
   #taking: Promise<void> | null = null;
+  readonly #owning: Promise<void>;
   #timer: NodeJS.Timeout | undefined;
   readonly #watching: NodeJS.Timeout;
 
@@ -113,6 +114,8 @@ class Checkpointing {
     this.#fail = fail;
     this.#params = options.params ?? null;
     this.#takenVersion = options.params?.version ?? -1;
+    this.#owning = this.#own();
+    this.#owning.catch(fail);
     this.#lookIn(this.#leftMs);
     // A quiet stream writes nothing that could be refused.
     this.#watching = setInterval(() => void this.#confirmOwner().catch(fail), CONFIRM_MS).unref();
@@ -125,9 +128,15 @@ class Checkpointing {
     if (!this.#taking && this.#pauseMs <= 0 && (this.#due || this.#leftMs <= 0)) this.#begin(params);
   }
 
+  /** As the training starts, where `recover` has not done so: a first write may come after another one has taken over. */
+  async #own(): Promise<void> {
+    if (this.#store.takeOver && !this.#store.tookOver) await this.#store.takeOver();
+  }
+
   /** Takes a last one, if there is anything new, and waits for it. */
   async end(): Promise<void> {
     this.#stopLooking();
+    await this.#owning;
     await this.#taking;
     if (this.#options.atEnd && this.#params && this.#hasNews(this.#params)) await this.#take(this.#params);
     await this.#confirmOwner();
@@ -197,6 +206,7 @@ class Checkpointing {
       const sealedMs = performance.now() - start;
       // Nobody reads again what the state contains: what was left out of it is kept first.
       await params.whenRejectionsKept();
+      await this.#owning;
       await this.#store.write(version, file);
       this.#takenVersion = version;
       this.#takenHandled = handled;

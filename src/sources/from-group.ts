@@ -1,47 +1,17 @@
-import { Observable, Subject } from 'rxjs';
+import { Observable } from 'rxjs';
 import * as v from 'valibot';
-import type { OnceState, TrainingEvent } from '../events.ts';
+import { isRxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
-import { requireFit } from './check-topic.ts';
-import { describeTopic } from './describe-topic.ts';
-import { EventFeed, type FeedOptions } from './event-feed.ts';
-import { InFlight } from './in-flight.ts';
-import { progress } from './progress.ts';
-import { closedTransport } from './topic-bounds.ts';
-import type { Consumption, LogRecord, Transport } from './transport.ts';
+import { type AssignedPartition, type FromGroupOptions, Membership } from './group-membership.ts';
+import type { Transport } from './transport.ts';
 
-/** Where a partition goes on. */
-export interface PartitionStart {
-  /** The first offset that is read. */
-  readonly next: number;
-  /** What was counted before. */
-  readonly seen?: OnceState | undefined;
-}
+export type { AssignedPartition, FromGroupOptions, PartitionStart } from './group-membership.ts';
 
-export interface FromGroupOptions<P> {
-  readonly topic: string;
-  /** Consumer group: its members share the topic's partitions. */
-  readonly group: string;
-  /** Prepares for a partition that this member got, before anything of it is read: it may take its time. */
-  readonly prepare: (partition: number) => Promise<{ readonly start: PartitionStart; readonly prepared: P }>;
-  /** Events of one partition handed out and not acknowledged, at most. Default 1000. */
-  readonly maxInFlight?: number;
-  /** Bytes of such events, at most; a single larger event still goes through, alone. Default 64 MiB. */
-  readonly maxBytes?: number;
-}
-
-/** A partition that this member of a group has got. */
-export interface AssignedPartition<P> {
-  readonly partition: number;
-  readonly prepared: P;
-  /** Its events, for one subscriber. They complete when the partition moves to another member. */
-  readonly events$: Observable<TrainingEvent>;
-  /** To be called once everything that the events led to is done; a partition that moved away is waited for. */
-  finished(): void;
-}
-
-/** Of so much there may be left to do for a partition that moved away. */
-const FINISH_MS = 10_000;
+/** A partition that is fenced so many times in a row ends the member. */
+const MOST_FENCINGS = 5;
+/** One that was held for so long was not fenced by whoever fenced it before. */
+const HELD_MS = 60_000;
+const FIRST_PAUSE_MS = 1000;
 
 const name = v.pipe(v.string(), v.nonEmpty('a name'));
 const schema = v.looseObject({
@@ -52,109 +22,64 @@ const schema = v.looseObject({
   maxBytes: v.optional(count, 64 << 20),
 });
 
-/** Joins a group, and emits each partition that this member gets: its events begin where `prepare` says. */
+/**
+ * Joins a group, and emits each partition that this member gets: its events begin where `prepare` says. A partition whose state another
+ * writer has fenced is given back: the member leaves the group and joins it again, after pauses that grow. Fails with `fenced` where that
+ * happens to one partition more than five times in a row, each within a minute after it was prepared: something outside the group writes its state.
+ */
 export function fromGroup<P>(transport: Transport, options: FromGroupOptions<P>): Observable<AssignedPartition<P>> {
-  const { topic, group, maxInFlight, maxBytes } = parseOptions(schema, options, 'fromGroup');
+  const { maxInFlight, maxBytes } = parseOptions(schema, options, 'fromGroup');
   return new Observable((out) => {
-    const lanes = new Map<number, Lane>();
-    let consumption: Consumption | null = null;
+    const fencings = new Fencings(options.topic);
+    let membership: Membership<P> | null = null;
+    let pause: NodeJS.Timeout | undefined;
 
-    let topicId: string | undefined;
-
-    function open(partition: number, prepared: P, seen: OnceState | undefined): void {
-      const inFlight = new InFlight(maxInFlight, maxBytes, (position) => {
-        if (!lane.over) consumption?.acknowledge(position);
-      });
-      const lane: Lane = new Lane({ inFlight, seen, topicId }, transport, topic);
-      lanes.set(partition, lane);
-      out.next({ partition, prepared, events$: lane.events$.asObservable(), finished: lane.finished.resolve });
+    function join(): void {
+      membership = new Membership(transport, { ...options, maxInFlight, maxBytes }, out, giveBack);
+      membership.join().catch((error: unknown) => out.error(error));
     }
 
-    async function assign(partitions: readonly number[]): Promise<ReadonlyMap<number, number>> {
-      const ready = partitions.map(async (partition) => ({ partition, ...(await options.prepare(partition)) }));
-      const starts = new Map<number, number>();
-      for (const { partition, start, prepared } of await Promise.all(ready)) {
-        starts.set(partition, start.next);
-        if (!out.closed) open(partition, prepared, start.seen);
+    /** A group takes no single partition back: this member leaves it with all of them. */
+    function giveBack(from: Membership<P>, partition: number, reason: Error, heldMs: number): void {
+      const pauseMs = fencings.note(partition, reason, heldMs);
+      if (pauseMs === null) {
+        out.error(reason);
+        return;
       }
-      return starts;
-    }
-
-    async function revoke(partitions: readonly number[]): Promise<void> {
-      const left = partitions.flatMap((partition) => lanes.get(partition) ?? []);
-      for (const partition of partitions) lanes.delete(partition);
-      for (const lane of left) lane.end();
-      const finishing = Promise.all(left.map((lane) => lane.finished.promise));
-      await Promise.race([finishing, new Promise((resolve) => setTimeout(resolve, FINISH_MS).unref())]);
-    }
-
-    const start = async (): Promise<void> => {
-      topicId = (await describeTopic(transport, topic)).id ?? undefined;
-      await requireFit(transport, topic, 'gradients');
-      if (out.closed) return;
-      consumption = await transport.consume({
-        topic,
-        group,
-        whole: true,
-        topicId,
-        deliver: (of, partition, records) => lanes.get(partition)?.deliver(of, partition, records),
-        onReached: (partition, next) => lanes.get(partition)?.reached(partition, next),
-        onAssigned: assign,
-        onRevoked: revoke,
-        onStop: () => {
-          // Not by whoever reads it.
-          if (!out.closed) out.error(closedTransport(transport.name));
-        },
-        onError: (error) => out.error(error),
+      void from.leave().then(() => {
+        if (!out.closed) pause = setTimeout(join, pauseMs);
       });
-      if (out.closed) await consumption.stop();
-    };
-    start().catch((error: unknown) => out.error(error));
+    }
+
+    join();
     return () => {
-      for (const lane of lanes.values()) lane.close();
-      consumption?.stop().catch(() => {});
+      clearTimeout(pause);
+      membership?.close();
     };
   });
 }
 
-/** One partition's events. */
-class Lane {
-  readonly events$ = new Subject<TrainingEvent>();
-  readonly finished = Promise.withResolvers<void>();
-  readonly #feed: EventFeed;
-  readonly #reading: ReturnType<typeof progress>;
-  over = false;
+/** Counts how often partitions were fenced in a row: two that believe to own one would take it from one another without end. */
+class Fencings {
+  readonly #topic: string;
+  readonly #inARow = new Map<number, number>();
 
-  constructor(options: FeedOptions, transport: Transport, topic: string) {
-    const lane = this;
-    const reader = {
-      get closed() {
-        return lane.over;
-      },
-      next: (event: TrainingEvent) => this.events$.next(event),
-      read: (partition: number, next: number) => this.reached(partition, next),
-    };
-    this.#feed = new EventFeed(options, reader);
-    this.#reading = progress(transport, topic, this.#feed.inFlight);
+  constructor(topic: string) {
+    this.#topic = topic;
   }
 
-  deliver(topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> {
-    return this.#feed.deliver(topic, partition, records);
-  }
-
-  reached(partition: number, next: number): void {
-    this.#reading.at(partition, next);
-  }
-
-  /** Ends the events: what they led to goes to its end. */
-  end(): void {
-    this.close();
-    this.events$.complete();
-  }
-
-  close(): void {
-    this.over = true;
-    this.#feed.inFlight.close();
-    this.#reading.stop();
+  /** Milliseconds to wait before the group is joined again; null where that is over. */
+  note(partition: number, reason: Error, heldMs: number): number | null {
+    const times = 1 + (heldMs < HELD_MS ? (this.#inARow.get(partition) ?? 0) : 0);
+    this.#inARow.set(partition, times);
+    if (times > MOST_FENCINGS) return null;
+    const why = isRxgradError(reason) ? `${reason.details.where}: ${reason.details.problem}` : reason.message;
+    process.emitWarning(
+      `${this.#topic}/${partition} is given back: ${why}. This member leaves its group and joins it again; ` +
+        'the member that gets the partition takes its store over and goes on from the newest checkpoint',
+      { code: 'RXGRAD_PARTITION_FENCED' },
+    );
+    // The first time it was most probably a member that had stood still.
+    return times === 1 ? 0 : FIRST_PAUSE_MS * 2 ** (times - 2);
   }
 }

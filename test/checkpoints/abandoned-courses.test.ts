@@ -13,6 +13,7 @@ import {
 import { describe, expect, it, vi } from 'vitest';
 import { withoutLogFacts } from './changed-checkpoints.ts';
 import { batches, bitsOf, folders, model, topic, train, warningsOf } from './courses.ts';
+import { owned } from './owned.ts';
 
 const place = folders();
 
@@ -140,7 +141,7 @@ describe('the time of a moment', () => {
 it('a folder that is named like a course does no harm', async () => {
   const folder = place();
   await mkdir(join(folder, 'abandoned-7'), { recursive: true });
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(1, new Uint8Array(5));
   expect(await store.setAside([1])).toBe(join(folder, 'abandoned-8'));
 });

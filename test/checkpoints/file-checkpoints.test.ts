@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { superseded } from '../../src/checkpoints/checkpoint-store.ts';
 import { withCalls } from '../builtin-calls.ts';
 import { warningsOf } from './courses.ts';
+import { owned } from './owned.ts';
 import { storeConformance } from './store-conformance.ts';
 
 let folder = '';
@@ -19,7 +20,7 @@ const place = () => join(folder, String(folders++), 'deeper');
 
 storeConformance('FileCheckpoints', async () => {
   const at = place();
-  return async (keep) => new FileCheckpoints(at, keep === undefined ? {} : { keep });
+  return async (keep) => owned(new FileCheckpoints(at, keep === undefined ? {} : { keep }));
 });
 
 /** What a folder shows, apart from the subfolder of its owner. */
@@ -27,18 +28,18 @@ const shown = async (at: string) => (await readdir(at)).filter((name) => !name.s
 
 it('removes what writers before have left half written, and nothing else', async () => {
   const at = place();
-  await new FileCheckpoints(at).write(1, new Uint8Array(5));
+  await (await owned(new FileCheckpoints(at))).write(1, new Uint8Array(5));
   const [owner] = await readdir(at);
   await writeFile(join(at, owner!, '7.part'), 'x');
   await writeFile(join(at, 'notes.txt'), 'x');
-  await new FileCheckpoints(at).write(2, new Uint8Array(5));
+  await (await owned(new FileCheckpoints(at))).write(2, new Uint8Array(5));
   expect(await shown(at)).toEqual(['0000000000000001.safetensors', '0000000000000002.safetensors', 'notes.txt']);
   expect((await readdir(at)).filter((name) => name.startsWith('.owner-'))).not.toContain(owner);
 });
 
 it('passes over a name with a number that no version has', async () => {
   const at = place();
-  const store = new FileCheckpoints(at);
+  const store = await owned(new FileCheckpoints(at));
   await store.write(1, new Uint8Array(5));
   await writeFile(join(at, '9999999999999999.safetensors'), 'x');
   expect((await store.list()).map(({ version }) => version)).toEqual([1]);
@@ -46,7 +47,7 @@ it('passes over a name with a number that no version has', async () => {
 
 it('passes over a folder that is named like a checkpoint, with a warning', async () => {
   const at = place();
-  const store = new FileCheckpoints(at, { keep: 1 });
+  const store = await owned(new FileCheckpoints(at, { keep: 1 }));
   await store.write(1, new Uint8Array(5));
   await mkdir(join(at, '0000000000000009.safetensors'));
   const warned = await warningsOf(async () => {
@@ -64,7 +65,7 @@ it('passes over a folder that is named like a checkpoint, with a warning', async
 
 it('takes nothing for a checkpoint, a pin or a course that is named otherwise', async () => {
   const at = place();
-  const store = new FileCheckpoints(at);
+  const store = await owned(new FileCheckpoints(at));
   await store.write(1, new Uint8Array(5));
   for (const name of [
     'x0000000000000002.safetensors',
@@ -89,18 +90,19 @@ it('says what is wrong with its folder, and goes on when that is mended', async 
   await expect(store.list()).rejects.toMatchObject(failed('reading the folder'));
   await expect(store.takeOver()).rejects.toMatchObject(failed('taking the folder over'));
   await rm(at);
+  await store.takeOver();
   await store.write(1, new Uint8Array(5));
   await store.confirmOwner();
   expect(await new FileCheckpoints(at).list()).toHaveLength(1);
 });
 
-it('that never wrote has nothing to confirm', async () => {
+it('that nobody has taken over has nothing to confirm', async () => {
   await expect(new FileCheckpoints(place()).confirmOwner()).resolves.toBeUndefined();
 });
 
 it('keeps what is pinned at the last moment', async () => {
   const at = place();
-  const store = new FileCheckpoints(at, { keep: 1 });
+  const store = await owned(new FileCheckpoints(at, { keep: 1 }));
   await store.write(1, new Uint8Array(5));
   const list = store.list.bind(store);
   store.list = async () => {
@@ -117,7 +119,7 @@ it('keeps what is pinned at the last moment', async () => {
 
 it('is fenced where a newer owner removes what it has just written, before it was read back', async () => {
   const at = place();
-  const [older, newer] = [new FileCheckpoints(at), new FileCheckpoints(at)];
+  const [older, newer] = [await owned(new FileCheckpoints(at)), new FileCheckpoints(at)];
   const read = older.read.bind(older);
   older.read = async (version) => {
     await newer.takeOver();
@@ -129,7 +131,7 @@ it('is fenced where a newer owner removes what it has just written, before it wa
 
 it('copies what it sets aside where no links can be made', async () => {
   const at = place();
-  const store = new FileCheckpoints(at);
+  const store = await owned(new FileCheckpoints(at));
   await store.write(1, Uint8Array.of(1, 2, 3));
   await store.pin(1, true);
   withCalls({ link: () => Promise.reject(new Error('EPERM')) });
@@ -141,7 +143,7 @@ it('copies what it sets aside where no links can be made', async () => {
 });
 
 it('sets aside what is there of the versions that it is told', async () => {
-  const store = new FileCheckpoints(place());
+  const store = await owned(new FileCheckpoints(place()));
   await store.write(1, new Uint8Array(5));
   await store.setAside([3, 1]);
   expect((await store.abandoned()).map(({ entries }) => entries.map(({ version }) => version))).toEqual([[1]]);
@@ -152,4 +154,24 @@ it('removes the oldest that are not pinned, in whatever order they are listed', 
   const entries = [entry(3), entry(9), entry(1, true), entry(2), entry(7)];
   expect(superseded(entries, 2)).toEqual([3, 2]);
   expect(superseded(entries, 4)).toEqual([]);
+});
+
+it('is changed by nobody that has not taken it over, and pinned and read by anybody', async () => {
+  const at = place();
+  const trainer = await owned(new FileCheckpoints(at));
+  await trainer.write(1, new Uint8Array(5));
+  const other = new FileCheckpoints(at);
+  expect([trainer.tookOver, other.tookOver]).toEqual([true, false]);
+  const refused = (what: string) => ({ key: 'notOwner', message: expect.stringContaining(what) });
+  await expect(other.write(2, new Uint8Array(5))).rejects.toMatchObject(refused('writing version 2'));
+  await expect(other.remove(1)).rejects.toMatchObject(refused('removing version 1'));
+  await expect(other.setAside([1])).rejects.toMatchObject(refused('setting versions aside'));
+  await other.pin(1, true);
+  expect(await other.read(1)).toHaveLength(5);
+  // The owner is still the one that it was.
+  await trainer.write(2, new Uint8Array(5));
+  expect((await trainer.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+    [2, false],
+    [1, true],
+  ]);
 });

@@ -9,6 +9,7 @@ import { FolderOwner } from '../../src/checkpoints/folder-owner.ts';
 import { withCalls } from '../builtin-calls.ts';
 import { eventually } from '../eventually.ts';
 import { model, recordedLog } from '../sources/one-log.ts';
+import { owned } from './owned.ts';
 
 let folder = '';
 beforeEach(async () => {
@@ -30,7 +31,7 @@ const fenced = {
 };
 
 it('belongs to the newest: what the one before tries is refused, with who has taken over', async () => {
-  const older = new FileCheckpoints(folder, { keep: 1 });
+  const older = await owned(new FileCheckpoints(folder, { keep: 1 }));
   await older.write(1, bytes(1));
   const newer = new FileCheckpoints(folder);
   await newer.takeOver();
@@ -75,7 +76,9 @@ it('has one owner in the end where several start at the same time', async () => 
 
 it('goes back to one that takes it over again, by its own will only', async () => {
   const [first, second] = [new FileCheckpoints(folder), new FileCheckpoints(folder)];
+  await first.takeOver();
   await first.write(1, bytes(1));
+  await second.takeOver();
   await second.write(2, bytes(2));
   await expect(first.write(3, bytes(3))).rejects.toMatchObject(fenced);
   await first.takeOver();
@@ -85,7 +88,7 @@ it('goes back to one that takes it over again, by its own will only', async () =
 });
 
 it('says so where the folder was emptied, and tries again where only a file of its own was taken', async () => {
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(1, bytes(1));
   const [own] = await ownersIn();
   await rm(join(folder, own!), { recursive: true });
@@ -93,7 +96,7 @@ it('says so where the folder was emptied, and tries again where only a file of i
 });
 
 it('is pinned and read by others while one writes to it', async () => {
-  const trainer = new FileCheckpoints(folder, { keep: 1 });
+  const trainer = await owned(new FileCheckpoints(folder, { keep: 1 }));
   await trainer.write(1, bytes(1));
   const other = new FileCheckpoints(folder);
   await other.pin(1, true);
@@ -107,7 +110,7 @@ it('is pinned and read by others while one writes to it', async () => {
 });
 
 it('brings back what an owner that died had begun to remove, where it is pinned', async () => {
-  const older = new FileCheckpoints(folder);
+  const older = await owned(new FileCheckpoints(folder));
   for (const version of [1, 2]) await older.write(version, bytes(version));
   const [own] = await ownersIn();
   for (const name of ['0000000000000001.safetensors', '0000000000000002.safetensors']) {
@@ -132,7 +135,7 @@ it('takes away what another one could not', async () => {
 it('leaves alone what only looks like the subfolder of an owner', async () => {
   const names = [`x.owner-4-${randomUUID()}`, `.owner-5-${randomUUID()}.bak`, '.owner-6-none', `.owner-x-${randomUUID()}`];
   for (const name of names) await mkdir(join(folder, name));
-  await new FileCheckpoints(folder).write(1, bytes(1));
+  await (await owned(new FileCheckpoints(folder))).write(1, bytes(1));
   const found = await readdir(folder);
   expect(found).toEqual(expect.arrayContaining(names));
   expect(found.filter((name) => name.startsWith('.owner-1-'))).toHaveLength(1);
@@ -214,7 +217,7 @@ it('says which of several has taken over last', async () => {
 });
 
 it.each(['ENOENT', 'ESTALE'])('is fenced where a rename fails with %s once another one has taken over', async (code) => {
-  const older = new FileCheckpoints(folder);
+  const older = await owned(new FileCheckpoints(folder));
   await older.write(1, bytes(1));
   await new FileCheckpoints(folder).takeOver();
   withCalls({ rename: () => Promise.reject(Object.assign(new Error(code), { code })) });
@@ -222,7 +225,7 @@ it.each(['ENOENT', 'ESTALE'])('is fenced where a rename fails with %s once anoth
 });
 
 it('does not call another failure that of a missing file', async () => {
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(1, bytes(1));
   const failing = (code: string) => Promise.reject(Object.assign(new Error(code), { code }));
   withCalls({ rename: () => failing('EIO') });

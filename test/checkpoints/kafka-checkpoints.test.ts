@@ -6,6 +6,7 @@ import { embeddedLog, KafkaCheckpoints, type LogRecord, memoryTransport, type Ne
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { readAll } from '../../src/sources/read-all.ts';
 import { withCallsOf } from '../builtin-calls.ts';
+import { owned } from './owned.ts';
 import { storeConformance } from './store-conformance.ts';
 
 let folder = '';
@@ -23,7 +24,8 @@ afterAll(async () => {
 
 const opening = (transport: () => Transport, own: object) => async () => {
   const topic = `checkpoints-${topics++}`;
-  return async (keep?: number) => new KafkaCheckpoints(transport(), { topic, ...own, ...(keep === undefined ? {} : { keep }) });
+  return async (keep?: number) =>
+    owned(new KafkaCheckpoints(transport(), { topic, ...own, ...(keep === undefined ? {} : { keep }) }));
 };
 
 storeConformance(
@@ -88,9 +90,50 @@ it('is taken over by its transactional id before the newer one looks at what is 
   ]);
 });
 
+it('is changed by nobody that has not taken it over, and pinned and read by anybody', async () => {
+  const opened: string[] = [];
+  const noting: Transport = {
+    ...memory,
+    writer: (id) => {
+      opened.push(id);
+      return memory.writer(id);
+    },
+  };
+  const open = () => new KafkaCheckpoints(noting, { topic: 'foreign', transactionalId: 'trainer' });
+  const trainer = await owned(open());
+  await trainer.write(1, new Uint8Array(5));
+  const other = open();
+  expect([trainer.tookOver, other.tookOver]).toEqual([true, false]);
+  const refused = (what: string) => ({ key: 'notOwner', message: expect.stringContaining(what) });
+  await expect(other.write(2, new Uint8Array(5))).rejects.toMatchObject(refused('writing version 2'));
+  await expect(other.remove(1)).rejects.toMatchObject(refused('removing version 1'));
+  await expect(other.setAside([1])).rejects.toMatchObject(refused('setting versions aside'));
+  await other.pin(1, true);
+  expect(await other.read(1)).toHaveLength(5);
+  expect(opened).toEqual(['trainer']);
+  // The owner is still the one that it was.
+  await trainer.write(2, new Uint8Array(5));
+  expect((await trainer.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+    [2, false],
+    [1, true],
+  ]);
+});
+
+it('shows a new owner all that the owner before has written, also while a transaction of another model hides it', async () => {
+  const older = await owned(new KafkaCheckpoints(memory, { topic: 'hidden', transactionalId: 'trainer' }));
+  await older.write(1, new Uint8Array(5));
+  const [end] = await memory.endOffsets('hidden');
+  await older.write(2, new Uint8Array(5));
+  let hidden = 5;
+  const lagging: Transport = { ...memory, endOffsets: async (topic) => (hidden-- > 0 ? [end!] : memory.endOffsets(topic)) };
+  const newer = await owned(new KafkaCheckpoints(lagging, { topic: 'hidden', transactionalId: 'trainer' }));
+  expect((await newer.list()).map(({ version }) => version)).toEqual([2, 1]);
+});
+
 it('is fenced where a newer owner removes what it has just written, before it was read back', async () => {
   const open = () => new KafkaCheckpoints(memory, { topic: 'removed', transactionalId: 'trainer' });
   const [older, newer] = [open(), open()];
+  await older.takeOver();
   const read = older.read.bind(older);
   older.read = async (version) => {
     await newer.takeOver();

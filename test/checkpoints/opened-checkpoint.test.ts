@@ -106,10 +106,9 @@ describe('a recovery', () => {
     expect(seen.filter(({ kind }) => kind === 'recovery')).toEqual([{ kind: 'recovery', at: store.name, version: 30 }]);
   });
 
-  it('takes the store over, but where that is left to the first write', async () => {
+  it('takes the store over', async () => {
     const { store, transport } = await trained();
     const folder = store.name.replace('checkpoints in ', '');
-    await recover(model(), new FileCheckpoints(folder), { transport, topic, takeOver: false });
     await store.confirmOwner();
     await recover(model(), new FileCheckpoints(folder), { transport, topic });
     await expect(store.confirmOwner()).rejects.toMatchObject({ key: 'fenced' });

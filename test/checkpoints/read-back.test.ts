@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assertReadBack } from '../../src/checkpoints/read-back.ts';
 import { type GradientBatch, gradientBatch } from '../../src/events.ts';
 import { readTensorFileHeader, tensorFileHeader } from '../../src/params/tensor-file.ts';
+import { owned } from './owned.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -38,7 +39,7 @@ describe.each(Object.entries(stores))('a checkpoint in a %s', (_, open) => {
     ['is cut off', (file) => file.subarray(0, 9), 'expected 5000000 bytes, found 9'],
   ])('is not taken for written where what is read back %s: those before it stay', async (_, harm, words) => {
     let damage: Damage = (file) => file;
-    const store = open((file) => damage(file));
+    const store = await owned(open((file) => damage(file)));
     const file = new Uint8Array(5_000_000);
     await store.write(1, file);
     damage = harm;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { FileCheckpoints } from 'rxgrad';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { replaceFile } from '../../src/checkpoints/replace-file.ts';
+import { owned } from './owned.ts';
 
 let folder = '';
 beforeEach(async () => {
@@ -60,7 +61,7 @@ it('a file system that cannot synchronise folders takes files all the same', asy
 });
 
 it('a pin is on the disk when it counts', async () => {
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(7, bytes(1));
   const pinned: boolean[] = [];
   await onSync((size) => void (size === null && pinned.push(existsSync(join(folder, '0000000000000007.pinned')))));
@@ -69,7 +70,7 @@ it('a pin is on the disk when it counts', async () => {
 });
 
 it('versions are on the disk where they are set aside before they go where they were', async () => {
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(7, bytes(1));
   const there: boolean[] = [];
   await onSync((size) => {
@@ -82,7 +83,7 @@ it('versions are on the disk where they are set aside before they go where they 
 });
 
 it('a pin of what is removed at the same time is none, and says so', async () => {
-  const store = new FileCheckpoints(folder);
+  const store = await owned(new FileCheckpoints(folder));
   await store.write(7, bytes(1));
   await onSync(() => rm(join(folder, '0000000000000007.safetensors'), { force: true }));
   await expect(store.pin(7, true)).rejects.toMatchObject({ key: 'checkpointFailed' });

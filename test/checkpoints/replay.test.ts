@@ -25,6 +25,7 @@ import { placeOfOffsets } from '../../src/checkpoints/place-in-log.ts';
 import type { ScanOver } from '../../src/checkpoints/replay.ts';
 import { writeTensorFile } from '../../src/params/tensor-file.ts';
 import { bitsOf, model, recordedLog, rule } from '../sources/one-log.ts';
+import { owned } from './owned.ts';
 
 const topic = 'gradients';
 let folder = '';
@@ -43,7 +44,7 @@ async function trained(scan: ScanOver, checkpointsAt: readonly number[], bitsAt:
     topic,
     records.map((event) => encodeEvent(event, { source: 'scheduler' })),
   );
-  const store = new FileCheckpoints(join(folder, String(stores++)), { keep: 100 });
+  const store = await owned(new FileCheckpoints(join(folder, String(stores++)), { keep: 100 }));
   const params = model();
   const files: [number, Uint8Array][] = [];
   const bits = new Map<number, number[]>();
@@ -203,7 +204,7 @@ describe('blaming', () => {
       encodeEvent(gradientBatch({ gradients: { 'dense.bias': gradient(i) } })),
     );
     await transport.produce(topic, records);
-    const store = new FileCheckpoints(join(folder, String(stores++)), { keep: 100 });
+    const store = await owned(new FileCheckpoints(join(folder, String(stores++)), { keep: 100 }));
     const params = model();
     const files: [number, Uint8Array][] = [];
     await lastValueFrom(

@@ -1,6 +1,8 @@
 import {
   type CheckpointStore,
+  checkpoint,
   FileCheckpoints,
+  KafkaCheckpoints,
   memoryTransport,
   Parameters,
   sgd,
@@ -9,12 +11,13 @@ import {
   trainPartitions,
   type WeightsUpdate,
 } from 'rxgrad';
-import { EMPTY, lastValueFrom, map, mergeMap, type Observable, pipe, take, tap, throwError, toArray } from 'rxjs';
+import { concatMap, EMPTY, lastValueFrom, map, mergeMap, type Observable, pipe, take, tap, throwError, toArray } from 'rxjs';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { RxgradError } from '../../src/errors.ts';
 import type { TrainingEvent } from '../../src/events.ts';
 import { eventually } from '../eventually.ts';
-import { batches, bitsOf, checkpointOf, folders, model, topic, train } from './courses.ts';
+import { batches, bitsOf, checkpointOf, folders, model, topic, train, warningsOf } from './courses.ts';
+import { owned } from './owned.ts';
 
 const place = folders();
 
@@ -78,8 +81,8 @@ it('trains each partition as if there were no other, from its own checkpoint', a
     const alone = await train(transport, new FileCheckpoints(place()), 100, { partitions: [partition] });
     expect(bitsOf(trained[partition]!)).toEqual(bitsOf(alone));
   }
-  // Nothing was taken over that another member may write to.
-  await stores[1]!.confirmOwner();
+  // The stores were taken over as their partitions were given to this member.
+  await expect(stores[1]!.confirmOwner()).rejects.toMatchObject({ key: 'fenced' });
 });
 
 it.each([
@@ -98,7 +101,76 @@ it.each([
   expect(seen).toHaveLength(2 * expected);
 });
 
-it('goes on with the others where one partition is another member’s now', async () => {
+/** Stores of both partitions in a topic, under transactional ids. */
+function inTopic(transport: Transport, partition: number): KafkaCheckpoints {
+  return new KafkaCheckpoints(transport, {
+    topic: 'checkpoints',
+    model: `model-${partition}`,
+    transactionalId: `trainer-${partition}`,
+  });
+}
+
+it('trains a partition on that another writer has fenced, from the newest checkpoint', async () => {
+  const transport = await logOf();
+  let fencings = 0;
+  const { updates$ } = setUp(transport, {
+    store: (partition) => inTopic(transport, partition),
+    train: ({ params, store, partition }) =>
+      pipe(
+        sgd(params, { lr: 0.1 }),
+        concatMap(async (update) => {
+          // As a member does that woke in the middle of taking the partition over.
+          if (partition === 0 && update.version === 3 && fencings++ === 0) await transport.writer('trainer-0');
+          return update;
+        }),
+        checkpoint(store, { everySteps: 1 }),
+      ),
+  });
+  const warned = await warningsOf(async () => {
+    const { errors, subscription } = following(updates$);
+    const newest = async (partition: number) => (await inTopic(transport, partition).list())[0]?.version;
+    await eventually(async () => expect([await newest(0), await newest(1)]).toEqual([5, 5]));
+    expect(errors).toEqual([]);
+    subscription.unsubscribe();
+  });
+  expect(warned).toEqual([
+    {
+      code: 'RXGRAD_PARTITION_FENCED',
+      message: expect.stringMatching(/^gradients\/0 is given back: .*another writer "trainer-0"/),
+    },
+  ]);
+  // Each comes to what it would have come to alone.
+  for (const partition of [0, 1]) {
+    const alone = await train(transport, await owned(new FileCheckpoints(place())), 100, { partitions: [partition] });
+    const kept = Parameters.fromStateDict(await inTopic(transport, partition).read(5));
+    expect(bitsOf(kept)).toEqual(bitsOf(alone));
+  }
+});
+
+it('prepares a partition anew where another member takes it over in the middle of that', async () => {
+  const transport = await logOf();
+  let prepared = 0;
+  const { updates$ } = setUp(transport, {
+    store: (partition) => {
+      const store = inTopic(transport, partition);
+      const write = store.write.bind(store);
+      // The first checkpoint is written when the store was taken over.
+      store.write = async (version, file) => {
+        if (partition === 0 && prepared++ === 0) await transport.writer('trainer-0');
+        return write(version, file);
+      };
+      return store;
+    },
+  });
+  const { updates, errors } = following(updates$);
+  await eventually(() => expect(updates).toHaveLength(10));
+  expect(errors).toEqual([]);
+});
+
+it('fails where a partition is fenced again and again, since nobody would ever get further', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const pauses = vi.spyOn(globalThis, 'setTimeout');
   const transport = await logOf();
   const fenced = new RxgradError('fenced', { where: 'store', problem: 'another one writes' });
   const { stores, updates$ } = setUp(transport, {
@@ -106,13 +178,18 @@ it('goes on with the others where one partition is another member’s now', asyn
       pipe(sgd(params, { lr: 0.1 }), partition === 0 ? mergeMap(() => throwError(() => fenced)) : map((update) => update)),
   });
   const closed = stores.map((store) => vi.spyOn(store, 'close'));
-  const { updates, errors, subscription } = following(updates$);
-  await eventually(() => expect(updates).toHaveLength(5));
-  expect(errors).toEqual([]);
-  expect(updates.map(({ position }) => position!.partition)).toEqual([1, 1, 1, 1, 1]);
-  await eventually(() => expect(closed.map(({ mock }) => mock.calls.length)).toEqual([1, 0]));
-  subscription.unsubscribe();
-  expect(closed.map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
+  const warned = await warningsOf(async () => {
+    const { errors } = following(updates$);
+    while (errors.length === 0) {
+      await new Promise(setImmediate);
+      vi.advanceTimersToNextTimer();
+    }
+    expect(errors).toEqual([fenced]);
+  });
+  expect(warned.map(({ code }) => code)).toEqual(new Array(5).fill('RXGRAD_PARTITION_FENCED'));
+  const waited = pauses.mock.calls.map(([, ms]) => ms).filter((ms) => ms !== 10_000);
+  expect(waited).toEqual([0, 1000, 2000, 4000, 8000]);
+  await eventually(() => expect(closed.map(({ mock }) => mock.calls.length)).toEqual([6, 6]));
 });
 
 it('fails where the training of a partition does, whether or not its store can be closed', async () => {

@@ -5,6 +5,7 @@ import { FileCheckpoints, gradientBatch, Parameters, sgd } from 'rxgrad';
 import { from } from 'rxjs';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Versions } from '../../src/inference/versions.ts';
+import { owned } from '../checkpoints/owned.ts';
 
 const folders: string[] = [];
 afterEach(async () => {
@@ -14,7 +15,7 @@ afterEach(async () => {
 async function checkpoints(): Promise<FileCheckpoints> {
   const folder = await mkdtemp(join(tmpdir(), 'rxgrad-versions-'));
   folders.push(folder);
-  return new FileCheckpoints(folder);
+  return owned(new FileCheckpoints(folder));
 }
 
 const model = () => Parameters.create({ w: { dims: [2], data: [0, 0] } });

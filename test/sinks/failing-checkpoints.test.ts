@@ -155,3 +155,40 @@ it('checkpoints are tried again after a pause while their log cannot be reached,
   expect(tried).toEqual([1, 9, 9]);
   expect(error).toBeNull();
 });
+
+it('checkpoints take their store over as the training starts, unless that was done before', async () => {
+  const calls: string[] = [];
+  const events$ = new Subject<TrainingEvent>();
+  const storeOf = (tookOver: boolean, takeOver: () => Promise<void>): CheckpointStore => ({
+    ...storeThat((version) => void calls.push(`write ${version}`)),
+    tookOver,
+    takeOver,
+  });
+  const training = (store: CheckpointStore) =>
+    lastValueFrom(events$.pipe(momentum(model()), checkpoint(store, { everySteps: 1 })));
+  const taken = Promise.withResolvers<void>();
+  const ended = training(
+    storeOf(false, async () => {
+      calls.push('take over');
+      await taken.promise;
+    }),
+  );
+  expect(calls).toEqual(['take over']);
+  events$.next(batch(1));
+  for (let i = 0; i < 20; i++) await turn();
+  expect(calls).toEqual(['take over']);
+  taken.resolve();
+  await eventually(() => expect(calls).toEqual(['take over', 'write 1']));
+  events$.complete();
+  await ended;
+});
+
+it('checkpoints of a store that was taken over before leave it at that, and one that cannot be taken over ends the stream', async () => {
+  const takeOver = vi.fn(async () => {});
+  const store = { ...storeThat(() => {}), tookOver: true, takeOver };
+  await lastValueFrom(from([batch(1)]).pipe(momentum(model()), checkpoint(store, { everySteps: 1 })));
+  expect(takeOver).not.toHaveBeenCalled();
+  const other = { ...storeThat(() => {}), tookOver: false, takeOver: () => Promise.reject(new Error('no broker')) };
+  const stream$ = new Subject<TrainingEvent>();
+  await expect(lastValueFrom(stream$.pipe(momentum(model()), checkpoint(other, { everySteps: 1 })))).rejects.toThrow('no broker');
+});

@@ -8,6 +8,7 @@ import {
   type TrainingEvent,
 } from 'rxgrad';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { RxgradError } from '../../src/errors.ts';
 import { type AssignedPartition, type FromGroupOptions, fromGroup } from '../../src/sources/from-group.ts';
 import type { ConsumeOptions, Consumption, Position, Transport } from '../../src/sources/transport.ts';
 import { eventually } from '../eventually.ts';
@@ -193,6 +194,100 @@ describe('the partitions of a group', () => {
   });
 });
 
+describe('a partition that is given back', () => {
+  const fenced = new RxgradError('fenced', { where: 'store', problem: 'another one writes' });
+  const quiet = () => {
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    onTestFinished(() => void warnings.mockRestore());
+    return warnings;
+  };
+
+  it('has the member end all that it has, leave the group, and then join it again', async () => {
+    const warnings = quiet();
+    const { consumed, transport, partitions, consumption, errors } = setUp();
+    const { onAssigned, onStop, onError } = await consumed();
+    await onAssigned!([0, 1]);
+    partitions[0]!.giveBack(fenced);
+    expect(partitions.map(({ completed }) => completed)).toEqual([true, true]);
+    await turns();
+    // Others get the second one when what its events led to is kept.
+    expect(consumption.stop).not.toHaveBeenCalled();
+    for (const { finished } of partitions) finished();
+    await eventually(() => expect(transport.consume).toHaveBeenCalledTimes(2));
+    expect(consumption.stop).toHaveBeenCalledOnce();
+    // What the consumption that was stopped says is no failure.
+    onStop!();
+    onError(new Error('of the membership before'));
+    const again = await consumed();
+    expect([...(await again.onAssigned!([0]))!]).toEqual([[0, 0]]);
+    expect(partitions).toHaveLength(3);
+    expect(errors).toEqual([]);
+    expect(warnings.mock.calls).toEqual([
+      [expect.stringContaining('g/0 is given back: store: another one writes. '), { code: 'RXGRAD_PARTITION_FENCED' }],
+    ]);
+  });
+
+  it('is left alone where it has moved to another member, or is given back already', async () => {
+    quiet();
+    const { consumed, transport, partitions, consumption } = setUp();
+    const { onAssigned, onRevoked } = await consumed();
+    await onAssigned!([0, 1]);
+    for (const { finished } of partitions) finished();
+    await onRevoked!([0]);
+    partitions[0]!.giveBack(fenced);
+    await turns();
+    expect(consumption.stop).not.toHaveBeenCalled();
+    partitions[1]!.giveBack(fenced);
+    partitions[1]!.giveBack(fenced);
+    await eventually(() => expect(transport.consume).toHaveBeenCalledTimes(2));
+    expect(consumption.stop).toHaveBeenCalledOnce();
+  });
+
+  it('is any whose preparation is fenced, and what was prepared beside it is given up', async () => {
+    quiet();
+    const discarded: string[] = [];
+    const { consumed, transport, partitions, errors } = setUp({
+      prepare: async (partition) => {
+        if (partition === 1) throw fenced;
+        return { start: { next: 0 }, prepared: `p${partition}` };
+      },
+      discard: (prepared) => discarded.push(prepared),
+    });
+    expect([...(await (await consumed()).onAssigned!([0, 1, 2]))!]).toEqual([]);
+    await eventually(() => expect(transport.consume).toHaveBeenCalledTimes(2));
+    expect([discarded, partitions, errors]).toEqual([['p0', 'p2'], [], []]);
+  });
+
+  it('counts as given back for the first time where it was held for a minute', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    quiet();
+    const { consumed, transport, partitions, errors } = setUp();
+    for (let time = 0; time < 20; time++) {
+      await turns();
+      expect(transport.consume).toHaveBeenCalledTimes(time + 1);
+      await (await consumed()).onAssigned!([0]);
+      vi.advanceTimersByTime(60_000);
+      partitions.at(-1)!.finished();
+      partitions.at(-1)!.giveBack(fenced);
+      await turns();
+      await vi.advanceTimersByTimeAsync(0);
+    }
+    expect(errors).toEqual([]);
+  });
+
+  it('has a member that leaves meanwhile join no more', async () => {
+    quiet();
+    const { consumed, transport, partitions, subscription } = setUp();
+    await (await consumed()).onAssigned!([0]);
+    partitions[0]!.finished();
+    partitions[0]!.giveBack(fenced);
+    subscription.unsubscribe();
+    for (let i = 0; i < 10; i++) await turns();
+    expect(transport.consume).toHaveBeenCalledOnce();
+  });
+});
+
 describe('a member of a group that leaves', () => {
   it('stops its consumption, and hands out nothing more', async () => {
     const { consumed, subscription, consumption, offsets, acknowledged, partitions } = setUp({ maxInFlight: 1 });
@@ -228,10 +323,12 @@ describe('a member of a group that leaves', () => {
 
   it('is handed no partition that was being prepared', async () => {
     const ready = Promise.withResolvers<void>();
+    const discarded: string[] = [];
     const { consumed, partitions, subscription } = setUp({
+      discard: (prepared) => discarded.push(prepared),
       prepare: async () => {
         await ready.promise;
-        return { start: { next: 4 }, prepared: '' };
+        return { start: { next: 4 }, prepared: 'four' };
       },
     });
     const { onAssigned } = await consumed();
@@ -239,7 +336,7 @@ describe('a member of a group that leaves', () => {
     subscription.unsubscribe();
     ready.resolve();
     expect([...(await starts)!]).toEqual([[0, 4]]);
-    expect(partitions).toEqual([]);
+    expect([partitions, discarded]).toEqual([[], ['four']]);
   });
 
   it('does not mind that the consumption cannot be stopped', async () => {
