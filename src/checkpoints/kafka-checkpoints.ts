@@ -214,14 +214,14 @@ export class KafkaCheckpoints implements CheckpointStore {
 
   async #append(records: NewRecord[], send = this.#sendAsOwner): Promise<void> {
     const positions = await send.call(this, records);
-    // What was written here needs not be read; of an end that others have moved, all is.
-    const [first, last] = [positions[0]!.offset, positions.at(-1)!.offset];
-    this.#appended = last + 1;
-    if (first !== this.#index.next) return;
-    records.forEach(({ key = null, value, headers = {} }, i) => {
-      this.#index.note({ key: Buffer.from(key!), value, headers, offset: positions[i]!.offset, timestampMs: Date.now() });
-    });
-    this.#index.next = last + 1;
+    this.#appended = positions.at(-1)!.offset + 1;
+    // What was written here needs not be read again, up to the first record of another writer in between: that one may be a pin.
+    for (const [i, { key = null, value, headers = {} }] of records.entries()) {
+      const { offset } = positions[i]!;
+      if (offset !== this.#index.next) return;
+      this.#index.note({ key: Buffer.from(key!), value, headers, offset, timestampMs: Date.now() });
+      this.#index.next = offset + 1;
+    }
   }
 
   async #sendAsOwner(records: NewRecord[]): Promise<Position[]> {

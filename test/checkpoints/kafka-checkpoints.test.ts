@@ -244,6 +244,26 @@ it('knows what it has written where others write to the topic at the same time',
   expect(await store.read(1)).toHaveLength(3000);
 });
 
+it('keeps what another process pins while it writes the records of a checkpoint', async () => {
+  const other = new KafkaCheckpoints(memory, { topic: 'pinned', chunkBytes: 1024 });
+  const pinning: Transport = {
+    ...memory,
+    async produce(topic, records) {
+      if (String(records[0]!.key).endsWith('/2') && String(records[0]!.key).startsWith('model/2/')) await other.pin(1, true);
+      return memory.produce(topic, records);
+    },
+  };
+  const store = new KafkaCheckpoints(pinning, { topic: 'pinned', chunkBytes: 1024, keep: 1 });
+  for (const version of [1, 2, 3]) await store.write(version, new Uint8Array(5000));
+  for (const one of [store, other, new KafkaCheckpoints(memory, { topic: 'pinned' })]) {
+    expect((await one.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+      [3, false],
+      [1, true],
+    ]);
+    expect(await one.read(1)).toHaveLength(5000);
+  }
+});
+
 it('waits no longer than a minute for the end of a transaction of others', async () => {
   vi.useFakeTimers({ toFake: ['performance'] });
   onTestFinished(() => void vi.useRealTimers());
