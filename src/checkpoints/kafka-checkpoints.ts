@@ -1,14 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
 import { RxgradError } from '../errors.ts';
 import { count, parseOptions } from '../options.ts';
-import { requireFit } from '../sources/check-topic.ts';
-import { readAll } from '../sources/read-all.ts';
-import type { NewRecord, Position, TransactionalWriter, Transport } from '../sources/transport.ts';
+import type { NewRecord, Transport } from '../sources/transport.ts';
 import { type AbandonedCourse, type CheckpointEntry, type CheckpointStore, notOwner, superseded } from './checkpoint-store.ts';
-import { CheckpointIndex, encodedHead, type Held, textOf } from './kafka-checkpoint-index.ts';
+import { CheckpointTopic } from './checkpoint-topic.ts';
+import { type CheckpointIndex, encodedHead, type Held, keysOf } from './kafka-checkpoint-index.ts';
 import { assertReadBack } from './read-back.ts';
 
 export interface KafkaCheckpointsOptions {
@@ -28,9 +25,6 @@ export interface KafkaCheckpointsOptions {
   readonly transactionalId?: string;
 }
 
-/** What a record has beside a chunk: key and headers, and what a batch of one record adds. */
-const RECORD_OVERHEAD_BYTES = 2048;
-
 const name = v.pipe(v.string(), v.regex(/^[^/]+$/, 'a name without "/"'));
 const schema = v.strictObject({
   topic: v.pipe(v.string(), v.nonEmpty('a name')),
@@ -42,52 +36,36 @@ const schema = v.strictObject({
 
 /**
  * Keeps checkpoints in a compacted topic of any transport: so another machine finds them. A file is cut into records, and its
- * head, which is written last, tells how many there are; what has no head, or not all of its records, is not there.
+ * head, which is written last, tells how many there are; what has no head, or not all of its records, is not there. Each time that a
+ * version is written its records have other keys, so one that is written over stays whole until the new one is.
  *
  * @example
  * const store = new KafkaCheckpoints(transport, { topic: 'checkpoints', model: 'ranking' });
  */
 export class KafkaCheckpoints implements CheckpointStore {
   readonly name: string;
-  readonly #transport: Transport;
   readonly #options: v.InferOutput<typeof schema>;
-  #writer: Promise<TransactionalWriter> | null = null;
-  #created: Promise<void> | null = null;
-  /** The offset after the last record that was written here. */
-  #appended = 0;
-  readonly #index: CheckpointIndex;
+  readonly #log: CheckpointTopic;
+  readonly #keys: ReturnType<typeof keysOf>;
 
   constructor(transport: Transport, options: KafkaCheckpointsOptions) {
-    this.#transport = transport;
     this.#options = parseOptions(schema, options, 'KafkaCheckpoints');
-    this.#index = new CheckpointIndex(this.#options.model);
+    this.#log = new CheckpointTopic(transport, this.#options);
+    this.#keys = keysOf(this.#options.model);
     this.name = this.#nameOf(this.#options.model);
   }
 
   get tookOver(): boolean {
-    return this.#options.transactionalId === undefined || this.#writer !== null;
+    return this.#log.tookOver;
   }
 
   /** Of stores with a transactional id: those without have no owner. */
   async takeOver(): Promise<void> {
-    const { transactionalId, model } = this.#options;
-    if (transactionalId === undefined) return;
-    await this.#create();
-    const before = this.#writer;
-    const opening = this.#transport.writer(transactionalId);
-    this.#writer = opening;
-    opening.catch(() => {
-      if (this.#writer === opening) this.#writer = null;
-    });
-    await (await before?.catch(() => null))?.close();
-    await opening;
-    // Where this record can be seen, so can all that the owner before has written: an open transaction of another model hides both.
-    const owner = { host: hostname(), pid: process.pid, since: new Date().toISOString() };
-    await this.#append([{ key: `${model}/owner`, value: Buffer.from(JSON.stringify(owner)) }]);
+    await this.#log.takeOver();
   }
 
   async list(): Promise<CheckpointEntry[]> {
-    const { heads, pins } = await this.#look();
+    const { heads, pins } = await this.#log.look();
     const entries = [...heads.values()].map(({ version, bytes, savedAtMs }) => {
       return { version, bytes, savedAtMs, pinned: pins.has(version) };
     });
@@ -95,24 +73,27 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   async read(version: number): Promise<Uint8Array> {
-    const head = (await this.#look()).heads.get(version);
-    if (!head) throw this.#failure(`reading version ${version}`, 'it is not there');
-    const parts = await this.#parts(head);
-    if (parts.some((part) => part === undefined)) throw this.#broken(version, 'some of its records are missing');
-    const file = Buffer.concat(parts as Uint8Array[]);
-    if (file.byteLength !== head.bytes) throw this.#broken(version, `${file.byteLength} bytes`);
-    return file;
+    for (;;) {
+      const index = await this.#log.look();
+      const head = index.heads.get(version);
+      if (!head) throw this.#failure(`reading version ${version}`, 'it is not there');
+      const parts = await this.#parts(index, head);
+      const isWhole = parts.every((part) => part !== undefined);
+      const file = Buffer.concat(parts.filter((part) => part !== undefined));
+      if (isWhole && file.byteLength === head.bytes) return file;
+      // It may have been written over, or removed, while it was read.
+      if ((await this.#log.look()).heads.get(version)?.id !== head.id) continue;
+      throw this.#broken(version, isWhole ? `${file.byteLength} bytes` : 'some of its records are missing');
+    }
   }
 
-  async #parts(head: Held): Promise<(Uint8Array | undefined)[]> {
-    const { version } = head;
-    const { firsts } = this.#index;
+  async #parts(index: CheckpointIndex, head: Held): Promise<(Uint8Array | undefined)[]> {
     const parts: (Uint8Array | undefined)[] = Array.from({ length: head.chunks });
-    const from = new Map([[0, firsts.get(head.id) ?? 0]]);
-    await readAll(this.#transport, this.#options.topic, { from, partitions: [0] }, (record) => {
-      // Of a version that was written several times, its head tells which records are meant.
-      const part = this.#index.partOf(record);
-      if (part?.version === version && record.value && textOf(record, 'id') === head.id) parts[Number(part.name)] = record.value;
+    const first = index.partsOf(head.id).reduce((least, { offset }) => Math.min(least, offset), Number.POSITIVE_INFINITY);
+    if (first === Number.POSITIVE_INFINITY) return parts;
+    await this.#log.read(first, (record) => {
+      const part = index.partOf(record);
+      if (part?.id === head.id && part.version === head.version) parts[part.number] = record.value!;
     });
     return parts;
   }
@@ -122,63 +103,98 @@ export class KafkaCheckpoints implements CheckpointStore {
     const { chunkBytes, keep } = this.#options;
     const id = randomUUID();
     const chunks = Math.ceil(file.byteLength / chunkBytes);
-    const previous = (await this.#look()).heads.get(version);
     const records: NewRecord[] = Array.from({ length: chunks }, (_, i) => ({
-      key: this.#key(version, String(i)),
+      key: this.#keys.part(version, id, i),
       value: file.subarray(i * chunkBytes, (i + 1) * chunkBytes),
-      headers: { id },
     }));
-    const head = { key: this.#key(version, 'head'), value: encodedHead({ id, bytes: file.byteLength, chunks }) };
-    await this.#append([...records, ...this.#without(version, chunks, previous?.chunks ?? 0), head]);
+    await this.#log.look();
+    const head = encodedHead({ id, bytes: file.byteLength, chunks });
+    const begin = await this.#log.append([...records, { key: this.#keys.head(version), value: head }]);
     await assertReadBack(this, version, file).catch(async (error) => {
       // A newer owner may have removed it: whoever is fenced fails with that, at a mark that takes nothing away.
-      await this.#append(this.#without(version, chunks, chunks + 1));
-      // Another member of a group may have written newer ones since, and removed it.
-      if ((await this.#look()).heads.has(version) || !(await this.list()).some((entry) => entry.version > version)) throw error;
+      await this.#log.append([{ key: this.#keys.part(version, id, chunks), value: null }]);
+      // Another member of a group may have written newer ones since, and removed it, or its records as left over (see `leftovers`).
+      if ((await this.#log.look()).heads.get(version)?.id === id) await this.remove(version);
+      const versions = (await this.list()).map((entry) => entry.version);
+      if (versions.includes(version) || !versions.some((other) => other > version)) throw error;
     });
-    for (const old of superseded(await this.list(), keep)) await this.remove(old);
+    await this.#removeUnlessPinned(superseded(await this.list(), keep));
+    await this.#takeAway((await this.#log.look()).leftovers(version, begin));
+  }
+
+  /** Another process may pin a version until the last moment: the log tells which of both was first. */
+  async #removeUnlessPinned(versions: readonly number[]): Promise<void> {
+    if (versions.length === 0) return;
+    await this.#log.append(
+      versions.map((version) => ({ key: this.#keys.removed(version), value: Buffer.from('unless pinned') })),
+    );
   }
 
   async remove(version: number): Promise<void> {
     this.#requireOwner(`removing version ${version}`);
-    const { heads, pins } = await this.#look();
-    const head = heads.get(version);
+    const index = await this.#log.look();
+    const head = index.heads.get(version);
     if (!head) return;
-    const marks = ['head', ...(pins.has(version) ? ['pin'] : [])].map((part) => ({ key: this.#key(version, part), value: null }));
-    await this.#append([...marks, ...this.#without(version, 0, head.chunks)]);
+    await this.#takeAway([
+      this.#keys.head(version),
+      ...(index.pins.has(version) ? [this.#keys.pin(version)] : []),
+      ...(index.marked.has(version) ? [this.#keys.removed(version)] : []),
+      ...index.partsOf(head.id).map(({ key }) => key),
+    ]);
   }
 
-  /** Also of a store that another one owns: a pin is no transaction, so it takes nothing over. */
+  async #takeAway(keys: readonly string[]): Promise<void> {
+    if (keys.length > 0) await this.#log.append(keys.map((key) => ({ key, value: null })));
+  }
+
+  /** Also of a store that another one owns: a pin is no transaction, so it takes nothing over. Fails where it comes too late. */
   async pin(version: number, pinned: boolean): Promise<void> {
-    if (!(await this.#look()).heads.has(version)) throw this.#failure(`pinning version ${version}`, 'it is not there');
-    await this.#append([{ key: this.#key(version, 'pin'), value: pinned ? Buffer.from('pinned') : null }], this.#send);
+    const what = `pinning version ${version}`;
+    const { heads, marked } = await this.#log.look();
+    if (!heads.has(version)) throw this.#failure(what, 'it is not there');
+    // Of a removal that came to nothing, since the version was pinned: after compaction nobody could tell that any more.
+    const mark = marked.has(version) ? [{ key: this.#keys.removed(version), value: null }] : [];
+    const key = this.#keys.pin(version);
+    await this.#log.appendOpenly([...mark, { key, value: pinned ? Buffer.from('pinned') : null }]);
+    if (!pinned) return;
+    const after = await this.#log.look();
+    if (after.heads.has(version) && this.#log.isSeen) return;
+    await this.#log.appendOpenly([{ key, value: null }]);
+    throw this.#failure(
+      what,
+      after.heads.has(version)
+        ? 'an open transaction in its topic hides whether it is being removed. Try again'
+        : 'it was removed at the same time',
+    );
   }
 
   /** Under another model's name, which a store can be opened for. */
   async setAside(versions: readonly number[]): Promise<string> {
     this.#requireOwner('setting versions aside');
-    const { heads, pins, abandoned } = await this.#look();
-    const model = this.#index.courseName(1 + [...abandoned.keys()].reduce((most, course) => Math.max(most, course), 0));
+    const index = await this.#log.look();
+    const course = 1 + [...index.abandoned.keys()].reduce((most, number) => Math.max(most, number), 0);
+    const model = index.courseName(course);
+    const keys = keysOf(model);
     for (const version of versions) {
-      const head = heads.get(version);
+      const head = index.heads.get(version);
       if (!head) continue;
       // Those that are there: what is not whole is set aside as it is.
-      const records = (await this.#parts(head)).flatMap((value, i): NewRecord[] =>
-        value ? [{ key: `${model}/${version}/${i}`, value, headers: { id: head.id } }] : [],
+      const records = (await this.#parts(index, head)).flatMap((value, i): NewRecord[] =>
+        value ? [{ key: keys.part(version, head.id, i), value }] : [],
       );
-      const marks: NewRecord[] = pins.has(version) ? [{ key: `${model}/${version}/pin`, value: Buffer.from('pinned') }] : [];
-      await this.#append([...records, ...marks, { key: `${model}/${version}/head`, value: encodedHead(head) }]);
+      const marks: NewRecord[] = index.pins.has(version) ? [{ key: keys.pin(version), value: Buffer.from('pinned') }] : [];
+      await this.#log.append([...records, ...marks, { key: keys.head(version), value: encodedHead(head) }]);
       await this.remove(version);
     }
     return this.#nameOf(model);
   }
 
   async abandoned(): Promise<AbandonedCourse[]> {
-    const { abandoned } = await this.#look();
-    return [...abandoned]
+    const index = await this.#log.look();
+    return [...index.abandoned]
       .sort(([a], [b]) => a - b)
       .map(([number, heads]) => ({
-        name: this.#nameOf(this.#index.courseName(number)),
+        name: this.#nameOf(index.courseName(number)),
         entries: [...heads.values()]
           .map(({ version, bytes, savedAtMs }) => ({ version, bytes, savedAtMs, pinned: false }))
           .sort((a, b) => b.version - a.version),
@@ -190,82 +206,11 @@ export class KafkaCheckpoints implements CheckpointStore {
   }
 
   async close(): Promise<void> {
-    await (await this.#writer)?.close();
-  }
-
-  /** Reads what has come since the last look. */
-  async #look(): Promise<CheckpointIndex> {
-    await this.#create();
-    const { topic } = this.#options;
-    const index = this.#index;
-    let [end] = await this.#transport.endOffsets(topic);
-    // What was written here lies after the end as long as a transaction of another model is open: for a minute at most.
-    for (const start = performance.now(); end! < this.#appended && performance.now() - start < 60_000; ) {
-      await delay(20);
-      [end] = await this.#transport.endOffsets(topic);
-    }
-    if (end! > index.next) {
-      const from = new Map([[0, Math.max(index.next, (await this.#transport.startOffsets(topic))[0]!)]]);
-      const ends = await readAll(this.#transport, topic, { from, partitions: [0] }, (record) => this.#index.note(record));
-      index.next = Math.max(index.next, ends[0]!);
-    }
-    return index;
-  }
-
-  async #append(records: NewRecord[], send = this.#sendAsOwner): Promise<void> {
-    const positions = await send.call(this, records);
-    this.#appended = positions.at(-1)!.offset + 1;
-    // What was written here needs not be read again, up to the first record of another writer in between: that one may be a pin.
-    for (const [i, { key = null, value, headers = {} }] of records.entries()) {
-      const { offset } = positions[i]!;
-      if (offset !== this.#index.next) return;
-      this.#index.note({ key: Buffer.from(key!), value, headers, offset, timestampMs: Date.now() });
-      this.#index.next = offset + 1;
-    }
-  }
-
-  async #sendAsOwner(records: NewRecord[]): Promise<Position[]> {
-    const { topic, transactionalId } = this.#options;
-    if (transactionalId === undefined) return this.#send(records);
-    return (await this.#writer)!.write(records.map((record) => ({ ...record, topic })));
-  }
-
-  /** One by one, so that no large request keeps the others waiting. */
-  async #send(records: NewRecord[]): Promise<Position[]> {
-    const positions: Position[] = [];
-    for (const record of records) {
-      const [position] = await this.#transport.produce(this.#options.topic, [record]);
-      positions.push(position!);
-    }
-    return positions;
-  }
-
-  /** Takes records from..to of a version away. */
-  #without(version: number, from: number, to: number): NewRecord[] {
-    const count = Math.max(0, to - from);
-    return Array.from({ length: count }, (_, i) => ({ key: this.#key(version, String(from + i)), value: null }));
+    await this.#log.close();
   }
 
   #requireOwner(what: string): void {
     if (!this.tookOver) throw notOwner(this.name, what);
-  }
-
-  #create(): Promise<void> {
-    this.#created ??= this.#ready().catch((error) => {
-      this.#created = null;
-      throw error;
-    });
-    return this.#created;
-  }
-
-  async #ready(): Promise<void> {
-    const { topic, chunkBytes } = this.#options;
-    await this.#transport.createTopic(topic, { compacted: true });
-    await requireFit(this.#transport, topic, 'checkpoints', { recordBytes: chunkBytes + RECORD_OVERHEAD_BYTES });
-  }
-
-  #key(version: number, part: string): string {
-    return `${this.#options.model}/${version}/${part}`;
   }
 
   #failure(what: string, problem: string): RxgradError {

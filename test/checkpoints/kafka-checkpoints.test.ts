@@ -143,6 +143,17 @@ it('is fenced where a newer owner removes what it has just written, before it wa
   await expect(older.write(1, new Uint8Array(5))).rejects.toMatchObject({ key: 'fenced' });
 });
 
+/** Has a topic compacted: until then it shows what was written over, too. */
+async function compacted(topic: string): Promise<void> {
+  const others = 300;
+  for (let i = 0; i < others; i++) await memory.produce(topic, [{ key: 'other', value: null }]);
+  let records = 0;
+  await readAll(memory, topic, {}, () => {
+    records += 1;
+  });
+  expect(records).toBeLessThan(others);
+}
+
 /** The values that a compacted topic is left with, by key. */
 async function leftIn(topic: string): Promise<Map<string, LogRecord>> {
   const left = new Map<string, LogRecord>();
@@ -156,28 +167,23 @@ async function leftIn(topic: string): Promise<Map<string, LogRecord>> {
 it('leaves nothing in its topic of what was removed, set aside or written over', async () => {
   const store = new KafkaCheckpoints(memory, { topic: 'left', chunkBytes: 1024, keep: 1 });
   await store.write(1, new Uint8Array(5000));
-  expect([...(await leftIn('left')).keys()].sort()).toEqual([
-    'model/1/0',
-    'model/1/1',
-    'model/1/2',
-    'model/1/3',
-    'model/1/4',
-    'model/1/head',
-  ]);
+  /** What is left, without the ids of files. */
+  const left = async () => [...(await leftIn('left')).keys()].map((key) => key.replace(/\/[0-9a-f-]{36}\//, '/ID/')).sort();
+  expect(await left()).toEqual([0, 1, 2, 3, 4].map((part) => `model/1/ID/${part}`).concat('model/1/head'));
   await store.write(1, new Uint8Array(2048));
   await store.pin(1, true);
-  expect([...(await leftIn('left')).keys()].sort()).toEqual(['model/1/0', 'model/1/1', 'model/1/head', 'model/1/pin']);
+  expect(await left()).toEqual(['model/1/ID/0', 'model/1/ID/1', 'model/1/head', 'model/1/pin']);
   await store.setAside([9, 1]);
-  const aside = ['0', '1', 'head', 'pin'].map((part) => `model~abandoned-1/1/${part}`);
-  expect([...(await leftIn('left')).keys()].sort()).toEqual(aside);
+  const aside = ['ID/0', 'ID/1', 'head', 'pin'].map((part) => `model~abandoned-1/1/${part}`);
+  expect(await left()).toEqual(aside);
   await store.write(2, new Uint8Array(3000));
   await store.write(3, new Uint8Array(1));
-  expect([...(await leftIn('left')).keys()].sort()).toEqual(['model/3/0', 'model/3/head', ...aside]);
+  expect(await left()).toEqual(['model/3/ID/0', 'model/3/head', ...aside]);
   await store.remove(3);
   const [end] = await memory.endOffsets('left');
   await store.remove(3);
   expect(await memory.endOffsets('left')).toEqual([end]);
-  expect([...(await leftIn('left')).keys()].sort()).toEqual(aside);
+  expect(await left()).toEqual(aside);
 });
 
 it('opens what was set aside as a store of its own, pins included', async () => {
@@ -194,25 +200,17 @@ it('opens what was set aside as a store of its own, pins included', async () => 
   expect(Buffer.from(await aside.read(1)).equals(file)).toBe(true);
 });
 
-it.each<[string, NewRecord[], string]>([
-  ['a record', [{ key: 'model/1/1', value: null }], 'expected all of its bytes, got some of its records are missing'],
-  [
-    'a part of one',
-    [{ key: 'model/1/1', value: new Uint8Array(1000), headers: {} }],
-    'expected all of its bytes, got 2976 bytes',
-  ],
-])('calls a checkpoint that lacks %s broken, and sets it aside as it is', async (_, records, words) => {
+it.each<[string, Uint8Array | null, string]>([
+  ['a record', null, 'expected all of its bytes, got some of its records are missing'],
+  ['a part of one', new Uint8Array(1000), 'expected all of its bytes, got 2976 bytes'],
+])('calls a checkpoint that lacks %s broken, and sets it aside as it is', async (_, value, words) => {
   const name = `lacking-${topics++}`;
   const store = new KafkaCheckpoints(memory, { topic: name, chunkBytes: 1024 });
   await store.write(1, new Uint8Array(3000));
-  const id = (await leftIn(name)).get('model/1/0')!.headers.id!;
-  await memory.produce(
-    name,
-    records.map((record) => (record.headers ? { ...record, headers: { id } } : record)),
-  );
+  const key = [...(await leftIn(name)).keys()].find((one) => one.endsWith('/1'))!;
+  await memory.produce(name, [{ key, value }]);
+  await compacted(name);
   const opened = new KafkaCheckpoints(memory, { topic: name });
-  // Until a topic is compacted it shows what was taken away, too.
-  for (let i = 0; i < 70; i++) await memory.produce(name, [{ key: 'other', value: null }]);
   await expect(opened.read(1)).rejects.toMatchObject({ key: 'invalidCheckpoint', message: expect.stringContaining(words) });
   await opened.setAside([1]);
   expect(await opened.list()).toEqual([]);
@@ -262,6 +260,203 @@ it('keeps what another process pins while it writes the records of a checkpoint'
     ]);
     expect(await one.read(1)).toHaveLength(5000);
   }
+});
+
+/** Has something done before the first record is appended that `is` it. */
+function interrupted(is: (record: NewRecord) => boolean, action: () => Promise<unknown>): Transport {
+  let done = false;
+  return {
+    ...memory,
+    async produce(topic, records) {
+      if (!done && is(records[0]!)) {
+        done = true;
+        await action();
+      }
+      return memory.produce(topic, records);
+    },
+  };
+}
+
+/** How a version begins to be removed. */
+const isRemoval = ({ key, value }: NewRecord) => key === 'model/1/removed' || (key === 'model/1/head' && value === null);
+
+it('keeps what another process pins after it was found to be one too many, and before it is removed', async () => {
+  const other = new KafkaCheckpoints(memory, { topic: 'pinned-first' });
+  const pinning = interrupted(isRemoval, () => other.pin(1, true));
+  const store = new KafkaCheckpoints(pinning, { topic: 'pinned-first', keep: 1 });
+  for (const version of [1, 2]) await store.write(version, new Uint8Array(version));
+  await compacted('pinned-first');
+  for (const one of [store, other, new KafkaCheckpoints(memory, { topic: 'pinned-first' })]) {
+    expect((await one.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+      [2, false],
+      [1, true],
+    ]);
+    expect(await one.read(1)).toHaveLength(1);
+  }
+  // Nothing is left of the removal that would count once the pin goes and comes back.
+  expect((await leftIn('pinned-first')).has('model/1/removed')).toBe(false);
+});
+
+it('refuses a pin that comes too late, and removes nothing but what nobody has pinned', async () => {
+  const store = new KafkaCheckpoints(memory, { topic: 'pinned-late', keep: 1 });
+  await store.write(1, new Uint8Array(5));
+  const isPin = ({ key }: NewRecord) => key === 'model/1/pin';
+  // Between its look and its record the version goes.
+  const late = new KafkaCheckpoints(
+    interrupted(isPin, () => store.write(2, new Uint8Array(5))),
+    { topic: 'pinned-late' },
+  );
+  await expect(late.pin(1, true)).rejects.toMatchObject({
+    key: 'checkpointFailed',
+    message: expect.stringContaining('pinning version 1 failed: it was removed at the same time'),
+  });
+  expect((await late.list()).map(({ version, pinned }) => [version, pinned])).toEqual([[2, false]]);
+  expect([...(await leftIn('pinned-late')).keys()].filter((key) => !key.startsWith('model/2/'))).toEqual([]);
+});
+
+it('refuses a pin of which a transaction of another one hides whether it comes too late', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  withCallsOf(timers, {
+    setTimeout: (async (ms: number) => void vi.advanceTimersByTime(ms)) as typeof timers.setTimeout,
+  });
+  await new KafkaCheckpoints(memory, { topic: 'pin-hidden' }).write(1, new Uint8Array(5));
+  const [end] = await memory.endOffsets('pin-hidden');
+  await memory.produce('pin-hidden', [{ key: 'other/1/0', value: new Uint8Array(5) }]);
+  const store = new KafkaCheckpoints({ ...memory, endOffsets: async () => [end!] }, { topic: 'pin-hidden' });
+  await expect(store.pin(1, true)).rejects.toThrow('hides whether it is being removed. Try again');
+  expect((await leftIn('pin-hidden')).has('model/1/pin')).toBe(false);
+});
+
+/** A transport on which so many records can be appended before it dies. */
+function dyingAfter(records: number): Transport {
+  let left = records;
+  return {
+    ...memory,
+    async produce(topic, given) {
+      left -= 1;
+      if (left < 0) throw new Error('died');
+      return memory.produce(topic, given);
+    },
+  };
+}
+
+it('stays readable where a process dies as it writes a version again, also once the topic was compacted', async () => {
+  const file = Uint8Array.from({ length: 5000 }, (_, i) => i % 251);
+  await new KafkaCheckpoints(memory, { topic: 'rewritten', chunkBytes: 1024 }).write(1, file);
+  const dying = new KafkaCheckpoints(dyingAfter(3), { topic: 'rewritten', chunkBytes: 1024 });
+  await expect(dying.write(1, new Uint8Array(4000))).rejects.toThrow('died');
+  await compacted('rewritten');
+  expect(Buffer.from(await new KafkaCheckpoints(memory, { topic: 'rewritten' }).read(1)).equals(file)).toBe(true);
+});
+
+it('removes what a writer that died has left, with the next version that is written, also after compaction', async () => {
+  const open = (transport = memory) => new KafkaCheckpoints(transport, { topic: 'orphans', chunkBytes: 1024 });
+  await open().write(1, new Uint8Array(3000));
+  await expect(open(dyingAfter(4)).write(2, new Uint8Array(5000))).rejects.toThrow('died');
+  await expect(open(dyingAfter(2)).write(1, new Uint8Array(5000))).rejects.toThrow('died');
+  await compacted('orphans');
+  const parts = async () => [...(await leftIn('orphans')).values()].filter(({ value }) => value!.byteLength === 1024).length;
+  expect(await parts()).toBe(2 + 4 + 2);
+  // One that begins later than the next version does may still be under way, and one of a later version is not known to be left.
+  await expect(open(dyingAfter(1)).write(9, new Uint8Array(5000))).rejects.toThrow('died');
+  await open(
+    interrupted(
+      ({ key }) => String(key).endsWith('/0'),
+      async () => {},
+    ),
+  ).write(3, new Uint8Array(3000));
+  expect(await parts()).toBe(2 + 2 + 1);
+  expect((await open().list()).map(({ version }) => version)).toEqual([3, 1]);
+  for (const version of [1, 3]) expect(await open().read(version)).toHaveLength(3000);
+  await open().write(10, new Uint8Array(1024));
+  expect(await parts()).toBe(2 + 2 + 1);
+});
+
+it('leaves alone what another process is writing at the same time', async () => {
+  const other = new KafkaCheckpoints(memory, { topic: 'under-way', chunkBytes: 1024 });
+  let slow: Promise<void> = Promise.resolve();
+  const paused = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const slowly: Transport = {
+    ...memory,
+    async produce(topic, records) {
+      if (String(records[0]!.key).endsWith('/2')) {
+        paused.resolve();
+        await goOn.promise;
+      }
+      return memory.produce(topic, records);
+    },
+  };
+  // Its second record comes after the other one has begun, and its third one after that has ended.
+  const beginning = interrupted(
+    ({ key }) => String(key).endsWith('/1'),
+    async () => {
+      slow = new KafkaCheckpoints(slowly, { topic: 'under-way', chunkBytes: 1024 }).write(5, new Uint8Array(5000));
+      await paused.promise;
+    },
+  );
+  await new KafkaCheckpoints(beginning, { topic: 'under-way', chunkBytes: 1024 }).write(6, new Uint8Array(5000));
+  goOn.resolve();
+  await slow;
+  expect((await other.list()).map(({ version }) => version)).toEqual([6, 5]);
+  for (const version of [5, 6]) expect(await other.read(version)).toHaveLength(5000);
+});
+
+it('gives up a version whose records were taken for left over, since a newer one is whole', async () => {
+  const open = (transport = memory) => new KafkaCheckpoints(transport, { topic: 'stood-still', chunkBytes: 1024 });
+  const stopped = open(
+    interrupted(
+      ({ key }) => String(key).endsWith('/2'),
+      () => open().write(6, new Uint8Array(5000)),
+    ),
+  );
+  await stopped.write(5, new Uint8Array(5000));
+  expect((await open().list()).map(({ version }) => version)).toEqual([6]);
+  await open().write(7, new Uint8Array(5000));
+  const versions = [...(await leftIn('stood-still')).keys()].map((key) => key.split('/')[1]);
+  expect(new Set(versions)).toEqual(new Set(['6', '7']));
+});
+
+it('reads, pins, writes over and removes what earlier versions of rxgrad have written', async () => {
+  const topic = 'old-layout';
+  await memory.createTopic(topic, { compacted: true });
+  const file = (version: number) => Uint8Array.from({ length: 2500 }, (_, i) => (i + version) % 251);
+  for (const version of [1, 2, 3]) {
+    const id = `file-${version}`;
+    const parts = [0, 1, 2].map((i) => ({
+      key: `model/${version}/${i}`,
+      value: file(version).subarray(1024 * i, 1024 * (i + 1)),
+      headers: { id },
+    }));
+    const head = { key: `model/${version}/head`, value: Buffer.from(JSON.stringify({ id, bytes: 2500, chunks: 3 })) };
+    await memory.produce(topic, [...parts, head]);
+  }
+  // The writer of a fourth one has died.
+  await memory.produce(topic, [{ key: 'model/4/0', value: new Uint8Array(1024), headers: { id: 'died' } }]);
+  await compacted(topic);
+  const store = new KafkaCheckpoints(memory, { topic, keep: 1 });
+  expect((await store.list()).map(({ version, bytes }) => [version, bytes])).toEqual([
+    [3, 2500],
+    [2, 2500],
+    [1, 2500],
+  ]);
+  for (const version of [1, 2, 3]) expect(Buffer.from(await store.read(version)).equals(file(version))).toBe(true);
+  await store.pin(2, true);
+  await store.write(2, file(7));
+  await store.write(5, file(5));
+  expect((await store.list()).map(({ version, pinned }) => [version, pinned])).toEqual([
+    [5, false],
+    [2, true],
+  ]);
+  expect(Buffer.from(await store.read(2)).equals(file(7))).toBe(true);
+  expect([...(await leftIn(topic)).keys()].map((key) => key.replace(/[0-9a-f-]{36}/, 'ID')).sort()).toEqual([
+    'model/2/ID/0',
+    'model/2/head',
+    'model/2/pin',
+    'model/5/ID/0',
+    'model/5/head',
+  ]);
 });
 
 it('waits no longer than a minute for the end of a transaction of others', async () => {
