@@ -141,7 +141,11 @@ export async function kafkaWriter(context: KafkaWriterContext, id: string): Prom
     const advice = 'Open the writer again, then read the log: it holds all records of the transaction, or none';
     refusal = isFenced(error)
       ? fencedWriter(context.name, id, error)
-      : new RxgradError('transportFailed', { transport: writer, problem, advice }, { cause: error });
+      : new RxgradError(
+          'transportFailed',
+          { transport: writer, problem: `${problem} (${messageOf(error)})`, advice },
+          { cause: error },
+        );
     return refusal;
   }
 
@@ -169,6 +173,10 @@ async function open(producer: Producer, lasting: <T>(request: () => Promise<T>) 
   await lasting(() => producer.connect());
   const transaction = await lasting(() => producer.transaction());
   await transaction.abort();
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function idRefused(transport: string): RxgradError {

@@ -15,6 +15,15 @@ const retryDelayMs = 200;
 /** How long a topic that was created may be unknown to the broker that is asked. */
 const knownWithinMs = 10_000;
 
+/** Whether a broker has said what brokers there are: one that wants credentials accepts a connection, and closes it with the first question. */
+function isKnown(cluster: Cluster): boolean {
+  try {
+    return cluster.findTopicPartitionMetadata('').length === 0;
+  } catch {
+    return false;
+  }
+}
+
 /** What a transport asks its brokers, over one connection that is made when first needed, kept, and made anew when it failed. */
 export class Questions {
   /** Of the transport. */
@@ -23,7 +32,7 @@ export class Questions {
   #current: Promise<Asked> | null = null;
   /** Topics that were created here, and when. */
   readonly #created = new Map<string, number>();
-  #everConnected = false;
+  #everAnswered = false;
   #closing = false;
   #closed = false;
 
@@ -33,8 +42,8 @@ export class Questions {
   }
 
   /**
-   * Asks until there is an answer, for `reconnectForMs` at most. Where no broker was ever reached, one attempt has to do: the settings may be
-   * wrong. `topic` is what the question is about.
+   * Asks until there is an answer, for `reconnectForMs` at most. Where no broker has ever answered, one attempt has to do: the settings may
+   * be wrong. `topic` is what the question is about.
    */
   async ask<T>(question: (admin: Admin, cluster: Cluster) => Promise<T>, topic?: string): Promise<T> {
     for (const giveUpAtMs = Date.now() + this.#settings.reconnectForMs; ; await delay(retryDelayMs)) {
@@ -43,14 +52,16 @@ export class Questions {
       try {
         this.#current ??= this.#connect();
         asked = await this.#current;
-        this.#everConnected = true;
-        return await question(asked.admin, asked.cluster);
+        const answer = await question(asked.admin, asked.cluster);
+        this.#everAnswered = true;
+        return answer;
       } catch (error) {
+        this.#everAnswered ||= asked !== null && isKnown(asked.cluster);
         // A topic is asked for together with all that were asked for before, some of which may be gone.
         const others = asked ? [...asked.cluster.targetTopics].some((other) => other !== topic) : false;
         const isOfOthers = others && isUnknownTopic(error);
         const isRepeated = isPassing(error) || isOfOthers || (isUnknownTopic(error) && this.#isNew(topic));
-        const passes = this.#everConnected && !isFinal(error) && isRepeated;
+        const passes = this.#everAnswered && !isFinal(error) && isRepeated;
         if (!passes || Date.now() > giveUpAtMs) throw kafkaError(this.#name, error, topic);
         // A connection that is made after the end would keep the process alive.
         if (this.#closing) throw closedTransport(this.#name);
