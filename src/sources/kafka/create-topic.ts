@@ -1,7 +1,7 @@
 import { RxgradError } from '../../errors.ts';
 import { type PartitionBounds, requirePartitionCount } from '../topic-bounds.ts';
-import type { TopicOptions } from '../transport.ts';
-import { isDenied, isPassing, isUnknownTopic, isUnreachable } from './kafka-error.ts';
+import type { TopicDescription, TopicOptions } from '../transport.ts';
+import { isDenied, isPassing, isUnknownTopic } from './kafka-error.ts';
 import type { KafkaSettings } from './kafka-options.ts';
 import type { Questions } from './questions.ts';
 
@@ -10,6 +10,7 @@ export interface TopicCreation {
   readonly settings: Pick<KafkaSettings, 'maxRecordBytes' | 'replicationFactor'>;
   readonly questions: Pick<Questions, 'ask' | 'created'>;
   readonly bounds: (topic: string) => Promise<PartitionBounds[]>;
+  readonly describe: (topic: string) => Promise<TopicDescription>;
 }
 
 const mostPartitions = 10_000;
@@ -33,22 +34,22 @@ export async function createTopic(
   topic: string,
   { partitions = 1, compacted = false }: TopicOptions = {},
 ): Promise<void> {
-  const { name, questions, settings, bounds } = creation;
+  const { questions, settings, bounds } = creation;
   const { maxRecordBytes, replicationFactor } = settings;
   const numPartitions = requirePartitionCount(partitions, mostPartitions);
   const configEntries = Object.entries({ 'max.message.bytes': String(maxRecordBytes), ...(compacted ? compaction : {}) }).map(
     ([configName, value]) => ({ name: configName, value }),
   );
-  if (!(await exists(creation, topic))) {
-    const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
-    await questions
-      .ask((admin) => admin.createTopics({ topics }), topic)
-      .catch((error) => {
-        if (isDenied(error)) throw creationDenied(name, topic, error);
-        // It was created, and the broker that was asked for its leaders does not know it yet.
-        if (!isUnknownTopic(error)) throw error;
-      });
-  }
+  const topics = [{ topic, numPartitions, replicationFactor, configEntries }];
+  await questions
+    // Not named as what it is about: kafkajs asks for the topics that it knew first, and that this one was deleted is no reason to give up.
+    .ask((admin) => admin.createTopics({ topics }))
+    .catch(async (error) => {
+      // Brokers look at the right first, and then whether there is anything to create.
+      if (isDenied(error)) await requireExisting(creation, topic, error);
+      // It was created, and the broker that was asked for its leaders does not know it yet.
+      else if (!isUnknownTopic(error)) throw error;
+    });
   questions.created(topic);
   // Before its leaders know that they are, they refuse what is asked of them. A user who may create a topic need not have the right to
   // ask for its offsets.
@@ -57,15 +58,11 @@ export async function createTopic(
   });
 }
 
-/** Whether a topic is known to exist: whoever may not see that may still be allowed to create it. */
-async function exists({ questions }: TopicCreation, topic: string): Promise<boolean> {
-  try {
-    await questions.ask((admin) => admin.fetchTopicMetadata({ topics: [topic] }), topic);
-    return true;
-  } catch (error) {
-    if (isUnknownTopic(error) || isDenied(error) || (isPassing(error) && !isUnreachable(error))) return false;
-    throw error;
-  }
+/** Fails for want of the right to create a topic, unless it exists. */
+async function requireExisting({ name, describe }: TopicCreation, topic: string, denied: unknown): Promise<void> {
+  await describe(topic).catch((error: unknown) => {
+    throw isUnknownTopic(error) || isDenied(error) ? creationDenied(name, topic, denied) : error;
+  });
 }
 
 function creationDenied(transport: string, topic: string, cause: unknown): RxgradError {

@@ -112,7 +112,7 @@ export function kafkaTransport(options: KafkaTransportOptions): Transport {
 
   return {
     name,
-    createTopic: (topic, topicOptions) => createTopic({ name, settings, questions, bounds }, topic, topicOptions),
+    createTopic: (topic, topicOptions) => createTopic({ name, settings, questions, bounds, describe }, topic, topicOptions),
     async produce(topic, records) {
       // In turn: the first calls wait until the number of partitions is known.
       const checked = (checks.get(topic) ?? Promise.resolve()).then(() => requireRecords(topic, records));
